@@ -1,0 +1,62 @@
+# Everything happens in .venv, which is made here and updated when pyproject.toml or constraints.txt change.
+# Another Python: make PYTHON=python3.13 ...
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench lint docs clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+# mpiexec, redis-server and snakemake of the environment come before those of the machine.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+EXPERIMENT := Snakefiles/one_to_one
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.installed-all  ## measure three transports at four message sizes on this machine, in a few minutes
+	@cd $(EXPERIMENT) && snakemake --profile ../../profiles/local --configfile demo.yaml
+	@echo "The report: $(EXPERIMENT)/results/demo/report.html (open it in a browser)"
+
+test: .venv/.installed-all,test  ## run the tests
+	$(BIN)/python -m pytest -q
+
+bench: .venv/.installed-all,test  ## print the speed of the staging, the waits and the start-up, with their targets
+	@failed=; \
+	for file in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do \
+		module=benchmarks.$$(basename "$$file" .py); \
+		echo "== python -m $$module"; \
+		$(BIN)/python -m "$$module" || failed="$$failed $$module"; \
+		echo; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Targets missed in:$$failed"; exit 1; fi
+
+lint: .venv/.installed-lint docs  ## check form, types, rules and the links of the documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefiles simai_rules/rules
+	$(BIN)/python tests/lint_snakemake.py
+
+docs: .venv/.installed-lint  ## check that links, commands and targets named in the documentation exist
+	$(BIN)/python tests/check_docs.py
+
+clean:  ## remove .venv, builds and caches; results stay
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "simai-rules needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv .venv || { \
+		rm -rf .venv; \
+		echo "'$(PYTHON)' cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; }
+
+.venv/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing simai-rules[$*] into .venv; the first time this takes some minutes."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The subcommands of `simai-rules`, one module each: HELP, add_arguments(parser) and run(args) -> exit code."""
