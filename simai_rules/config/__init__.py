@@ -1,0 +1,1 @@
+"""What an experiment says: its models, how files are read and checked, and how a sweep becomes points."""

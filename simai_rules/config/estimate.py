@@ -1,0 +1,116 @@
+"""What a point will take, worked out from its config before anything runs.
+
+With T = training iterations × mean of the training's run_time, t = sum of the means of the kernels' run_time, and
+w = write_every, per simulation rank:
+
+- The training starts when the first snapshot is there, after w·t, and the simulation goes on until the training ends,
+  so seconds = w·t + T and snapshots = 1 + floor(T / (w·t)), at most max_iterations // w.
+- bytes moved = snapshots × elements × bytes per element × simulation ranks × 2 (each is written and read once).
+
+Staging, start-up and waiting for cores come on top, so the seconds are a lower bound. Where a run time is not given (an
+iteration takes what its work takes) there is no estimate: None.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simai_rules.config.distributions import (
+    Distribution,
+    Histogram,
+    HistogramChoice,
+    LognormalChoice,
+    Normal,
+    NormalChoice,
+)
+from simai_rules.config.experiment import Point
+
+ITEM_SIZES = {"float16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one point will take; None where the config does not tell."""
+
+    simulation_ranks: int
+    training_ranks: int
+    message_bytes: int
+    """Bytes of one snapshot of one rank."""
+    snapshots: int | None
+    """Per simulation rank, warm-up included."""
+    bytes_moved: int | None
+    """Written and read, all ranks."""
+    seconds: float | None
+
+
+def estimate(point: Point) -> Estimate:
+    """Return what `point` will take."""
+    simulation_ranks = point.nodes * point.simulation.ranks_per_node
+    message = point.elements * ITEM_SIZES[point.dtype]
+    training = _training_seconds(point)
+    between = _seconds_between_snapshots(point)
+    snapshots = None if training is None or between is None else _snapshots(point, training, between)
+    return Estimate(
+        simulation_ranks=simulation_ranks,
+        training_ranks=point.nodes * point.training.ranks_per_node,
+        message_bytes=message,
+        snapshots=snapshots,
+        bytes_moved=None if snapshots is None else snapshots * message * simulation_ranks * 2,
+        seconds=None if training is None or between is None else between + training,
+    )
+
+
+def staged_bytes_per_node(point: Point) -> int:
+    """Return the most bytes that the snapshots of one node take while they are staged."""
+    return point.staging.in_flight * estimate(point).message_bytes * point.simulation.ranks_per_node
+
+
+def total(values: Iterable[float | None]) -> tuple[float, int]:
+    """Return the sum of the known values and how many are not known."""
+    listed = list(values)
+    return sum(value for value in listed if value is not None), sum(value is None for value in listed)
+
+
+def mean(distribution: Distribution) -> float:
+    """Return the mean of what is drawn from `distribution`, in closed form."""
+    if isinstance(distribution, NormalChoice):
+        return _mean_of_cut_normal(distribution.normal)
+    if isinstance(distribution, LognormalChoice):
+        return distribution.lognormal.median * math.exp(distribution.lognormal.sigma**2 / 2)
+    if isinstance(distribution, HistogramChoice):
+        if not isinstance(distribution.histogram, Histogram):
+            raise TypeError(f"the histogram {distribution.histogram} has not been read")
+        pairs = zip(distribution.histogram.values, distribution.histogram.probabilities, strict=True)
+        return sum(value * probability for value, probability in pairs) / sum(distribution.histogram.probabilities)
+    return distribution
+
+
+def _mean_of_cut_normal(normal: Normal) -> float:
+    """Return the mean of max(x, mean / 10) for a normally distributed x: the expectation of a censored normal.
+
+    With z = (cut - mean) / std: cut·Φ(z) + mean·(1 - Φ(z)) + std·φ(z).
+    """
+    if normal.std == 0:
+        return normal.mean
+    cut = normal.mean / 10
+    z = (cut - normal.mean) / normal.std
+    below = math.erfc(-z / math.sqrt(2)) / 2
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return cut * below + normal.mean * (1 - below) + normal.std * density
+
+
+def _training_seconds(point: Point) -> float | None:
+    run_time = point.training.run_time
+    return None if run_time is None else point.training.iterations * mean(run_time)
+
+
+def _seconds_between_snapshots(point: Point) -> float | None:
+    times = [kernel.run_time for kernel in point.simulation.kernels]
+    known = [mean(time) for time in times if time is not None]
+    return point.simulation.write_every * sum(known) if len(known) == len(times) else None
+
+
+def _snapshots(point: Point, training: float, between: float) -> int:
+    most = point.simulation.max_iterations // point.simulation.write_every
+    ratio = training / between if between > 0 else math.inf
+    return most if ratio >= most else 1 + min(math.floor(ratio), most - 1)

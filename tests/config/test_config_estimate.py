@@ -1,0 +1,99 @@
+"""Estimates, against sums done by hand and against sampling."""
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from simai_rules.config.distributions import Distribution
+from simai_rules.config.estimate import estimate, mean, staged_bytes_per_node
+from simai_rules.config.loader import parse_experiment
+
+
+def point(**keys):
+    raw = {"name": "a", "repeats": 1, **keys}
+    return next(iter(parse_experiment(raw, Path(), "config.yaml").points.values()))
+
+
+def simulation(run_time=0.03, **keys):
+    return {"kernels": [{"name": "MatMulSimple2D", "run_time": run_time}], **keys}
+
+
+def test_the_nekrs_case():
+    guess = estimate(
+        point(
+            elements=1_000_000,
+            nodes=2,
+            simulation=simulation(0.03147, ranks_per_node=3, write_every=100),
+            training={"iterations": 500, "run_time": 0.061, "ranks_per_node": 3},
+        )
+    )
+    # 30.5 s of training, a snapshot each 3.147 s, the first one before the training starts
+    assert guess.simulation_ranks == guess.training_ranks == 6
+    assert guess.message_bytes == 4_000_000
+    assert guess.snapshots == 10
+    assert guess.bytes_moved == 10 * 4_000_000 * 6 * 2
+    assert guess.seconds == pytest.approx(33.647)
+
+
+def test_several_kernels_add_up():
+    kernels = [{"name": "FFT", "run_time": 0.1}, {"name": "AXPY", "run_time": {"normal": {"mean": 0.2, "std": 0}}}]
+    guess = estimate(
+        point(simulation={"kernels": kernels, "write_every": 2}, training={"iterations": 10, "run_time": 0.1})
+    )
+    assert guess.seconds == pytest.approx(0.6 + 1.0)
+    assert guess.snapshots == 2
+
+
+def test_max_iterations_ends_the_snapshots():
+    training = {"iterations": 1000, "run_time": 1}
+    assert (
+        estimate(point(simulation=simulation(1, write_every=10, max_iterations=55), training=training)).snapshots == 5
+    )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"simulation": simulation(None), "training": {"run_time": 1}},
+        {"simulation": {"kernels": [{"name": "FFT", "run_count": 3}]}, "training": {"run_time": 1}},
+        {"simulation": simulation(1), "training": {}},
+    ],
+)
+def test_unknown_run_times_are_not_invented(keys):
+    guess = estimate(point(**keys))
+    assert (guess.snapshots, guess.bytes_moved, guess.seconds) == (None, None, None)
+    assert guess.message_bytes == 4_000_000
+
+
+def test_staged_bytes_per_node():
+    one = point(
+        elements=1000,
+        nodes=4,
+        dtype="float64",
+        staging={"in_flight": 5},
+        simulation=simulation(ranks_per_node=2),
+        training={"ranks_per_node": 2},
+    )
+    assert staged_bytes_per_node(one) == 1000 * 8 * 5 * 2
+
+
+def test_means_in_closed_form():
+    def mean_of(raw):
+        return mean(TypeAdapter(Distribution).validate_python(raw))
+
+    assert mean_of(0.25) == 0.25
+    assert mean_of({"normal": {"mean": 2, "std": 0}}) == 2
+    assert mean_of({"normal": {"mean": 2, "std": 0.01}}) == pytest.approx(2)
+    assert mean_of({"lognormal": {"median": 2, "sigma": 0.5}}) == pytest.approx(2 * math.exp(0.125))
+    assert mean_of({"histogram": {"values": [1, 3], "probabilities": [0.25, 0.75]}}) == 2.5
+    draw = random.Random(1)
+    sampled = sum(max(draw.gauss(1, 1), 0.1) for _ in range(200_000)) / 200_000
+    assert mean_of({"normal": {"mean": 1, "std": 1}}) == pytest.approx(sampled, rel=0.01)
+
+
+def test_a_histogram_that_was_not_read_has_no_mean():
+    with pytest.raises(TypeError, match=r"x\.csv"):
+        mean(TypeAdapter(Distribution).validate_python({"histogram": "x.csv"}))
