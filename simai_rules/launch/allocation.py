@@ -1,0 +1,114 @@
+"""The allocation: the nodes at hand, and the ledger of those that are taken by runs."""
+
+import fcntl
+import json
+import os
+import platform
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simai_rules.errors import UserError
+from simai_rules.files import write_json
+from simai_rules.process import Process
+
+
+class NoFreeNodes(UserError):
+    """The allocation has fewer nodes than asked for, or they stayed taken until the deadline."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Nodes that this user may use now."""
+
+    name: str
+    nodes: tuple[str, ...]
+
+
+def local_allocation() -> Allocation:
+    """Return the allocation that is this machine alone."""
+    return Allocation("local", (platform.node(),))
+
+
+def state_folder() -> Path:
+    """Return this user's folder for the state of runs on this node, made with mode 0700.
+
+    Raises UserError where somebody else owns it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"simai-rules-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise UserError(
+            f"{folder} is not a private folder of yours (owner {found.st_uid}, mode {stat.filemode(found.st_mode)}). "
+            "Remove it, or set TMPDIR to a folder of your own."
+        )
+    return folder
+
+
+class Ledger:
+    """A locked file that says which node of an allocation is taken by which process.
+
+    A node whose holder has ended counts as free, so nothing has to be given back by a holder that was killed.
+    """
+
+    def __init__(self, allocation: Allocation) -> None:
+        self.allocation = allocation
+        self.path = state_folder() / f"ledger-{allocation.name}.json"
+
+    def take(self, count: int, seconds: float, tell: Callable[[str], None], proceed: Callable[[], None]) -> list[str]:
+        """Take `count` free nodes for this process, waiting up to `seconds`; `proceed` may raise to end the wait.
+
+        Raises NoFreeNodes where the allocation is too small or its nodes stay taken.
+        """
+        if count > len(self.allocation.nodes):
+            raise NoFreeNodes(
+                f"The point asks for {count} nodes; the allocation '{self.allocation.name}' has "
+                f"{len(self.allocation.nodes)} ({', '.join(self.allocation.nodes)}). Ask for fewer (nodes) or for a "
+                "larger allocation."
+            )
+        deadline = time.monotonic() + seconds
+        told = False
+        while True:
+            with self._locked() as taken:
+                free = [node for node in self.allocation.nodes if node not in taken]
+                if len(free) >= count:
+                    chosen = free[:count]
+                    taken.update({node: list(Process.current()) for node in chosen})
+                    return chosen
+                holders = sorted({holder[0] for holder in taken.values()})
+            if time.monotonic() > deadline:
+                raise NoFreeNodes(
+                    f"{count} free nodes were not to be had within {seconds:g} s: {len(free)} are free, the others are "
+                    f"held by the processes {holders}. Two points never share a node; wait for those runs or end them."
+                )
+            if not told:
+                tell(f"waiting for {count} free nodes; held by the processes {holders}")
+                told = True
+            proceed()
+            time.sleep(0.1)
+
+    def give_back(self) -> None:
+        """Give back all nodes that this process holds."""
+        with self._locked() as taken:
+            mine = list(Process.current())
+            for node in [node for node, holder in taken.items() if holder == mine]:
+                del taken[node]
+
+    @contextmanager
+    def _locked(self) -> Iterator[dict[str, Any]]:
+        """Give the nodes taken by living processes; what the caller changes is written back."""
+        with (self.path.with_suffix(".lock")).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                taken = json.loads(self.path.read_text())
+            except (FileNotFoundError, json.JSONDecodeError):
+                taken = {}
+            taken = {node: holder for node, holder in taken.items() if Process(*holder).alive}
+            yield taken
+            write_json(self.path, taken, mode=0o600)
