@@ -1,0 +1,1 @@
+"""Moving data between components: codec, client (DataStore), backends and their servers."""

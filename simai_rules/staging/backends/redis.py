@@ -1,0 +1,233 @@
+"""Staging in a redis server, by our own client: what redis-py copies, this does not."""
+
+import contextlib
+from collections.abc import Sequence
+from time import perf_counter_ns
+from typing import Any, NoReturn
+
+from simai_rules.staging.backend import Buffer, bytes_of
+from simai_rules.staging.backends.resp import Connection, ReplyError, command
+from simai_rules.staging.errors import CorruptValue, ServerLost, StagingError, StagingFull, shorten
+from simai_rules.staging.info import ServerInfo
+from simai_rules.staging.safetensors import header_length
+
+LONGEST_VALUE = 512 * 1024 * 1024
+"""Bytes that one value of redis holds at most."""
+PREFIX = b"simai:data:"
+RUN_ID = b"simai:run_id"
+_LOOK_NS = 10**9
+"""A waiting reader asks this often whether the server still answers, and has the key."""
+
+
+class RedisValue:
+    """The reply to a GET that is being read. Left early, it costs its connection."""
+
+    __slots__ = ("_backend", "_connection", "_left", "nbytes")
+
+    def __init__(self, backend: "Redis", connection: Connection, nbytes: int) -> None:
+        self._backend, self._connection, self._left = backend, connection, nbytes
+        self.nbytes = nbytes
+        if not nbytes:
+            connection.end_line()
+
+    @property
+    def source(self) -> str:
+        """The server's address."""
+        return self._backend.where
+
+    header = None
+
+    def read_header(self) -> bytes:
+        """Return the header."""
+        prefix = bytearray(min(8, self.nbytes))
+        self._read(memoryview(prefix))
+        text = bytearray(header_length(prefix, self.nbytes))
+        self._read(memoryview(text))
+        return bytes(text)
+
+    def readinto(self, view: memoryview) -> None:
+        """Fill an array's memory with the next bytes of the value."""
+        self._read(bytes_of(view))
+
+    def _read(self, view: memoryview) -> None:
+        if len(view) > self._left:
+            raise CorruptValue(f"it ends {len(view) - self._left} bytes early")
+        if view:
+            self._connection.readinto(view, last=len(view) == self._left)
+            self._left -= len(view)
+
+    def close(self) -> None:
+        """Give up the connection if the value was not read to its end."""
+        if self._left:
+            self._backend.drop()
+
+
+class Redis:
+    """The client half of the backend redis.
+
+    Two connections, each made when it is first needed and made anew after an error: one for commands, one on which
+    a waiting reader is told of its key (keyspace notifications).
+    """
+
+    name = "redis"
+
+    def __init__(self, info: ServerInfo, deadline_ns: int) -> None:
+        self._host, self._port = str(info.address["host"]), int(info.address["port"])
+        self._password, self._run_id = str(info.address["password"]), info.run_id
+        self.where = f"{self._host}:{self._port}"
+        self._commands: Connection | None = None
+        self._news: Connection | None = None
+        self._ask(deadline_ns)
+
+    def put(self, key: str, buffers: Sequence[Buffer], nbytes: int, deadline_ns: int) -> bool:
+        """SET the key; an EXISTS sent along tells whether it was there, for no round trip more."""
+        if nbytes > LONGEST_VALUE:
+            raise StagingError(
+                f"Key {shorten(key)} has {nbytes} bytes; a value in redis holds at most {LONGEST_VALUE} (512 MiB). "
+                "Stage it in parts under several keys, or use the backend node-local or filesystem."
+            )
+        name = _name(key)
+        start = command(b"EXISTS", name) + b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (len(name), name, nbytes)
+        existed, _ = self._ask(deadline_ns, start, *buffers, b"\r\n", replies=2, what=f"write key {shorten(key)}")
+        return bool(existed)
+
+    def open(self, key: str, deadline_ns: int) -> RedisValue:
+        """Send a GET and read the size of its value; raises KeyError where there is none."""
+        connection = self._connected(deadline_ns)
+        try:
+            connection.send((command(b"GET", _name(key)),), deadline_ns)
+            size = connection.line()
+        except ReplyError as error:
+            self._fail(error, f"read key {shorten(key)}")
+        except BaseException:
+            self.drop()
+            raise
+        if size == b"$-1":
+            raise KeyError(key)
+        return RedisValue(self, connection, int(size[1:]))
+
+    def exists(self, key: str, deadline_ns: int) -> bool:
+        """Ask whether the key is there."""
+        [there] = self._ask(deadline_ns, command(b"EXISTS", _name(key)), replies=1, what=f"look for key {shorten(key)}")
+        return bool(there)
+
+    def delete(self, key: str, deadline_ns: int) -> bool:
+        """UNLINK the key: redis frees its memory beside its other work."""
+        [gone] = self._ask(deadline_ns, command(b"UNLINK", _name(key)), replies=1, what=f"delete key {shorten(key)}")
+        return bool(gone)
+
+    def wait(self, key: str, deadline_ns: int) -> bool:
+        """Subscribe to what happens to the key, look for it, and then sleep until the server says that it was set."""
+        channel = b"__keyspace@0__:" + _name(key)
+        try:
+            if self._news is None:
+                self._news = self._connect(deadline_ns)
+            self._news.send((command(b"SUBSCRIBE", channel),), deadline_ns)
+            while self._news.reply()[:2] != [b"subscribe", channel]:
+                pass
+            there = self.exists(key, deadline_ns)
+            while not there and perf_counter_ns() < deadline_ns:
+                told = self._told(self._news, channel, min(deadline_ns, perf_counter_ns() + _LOOK_NS))
+                there = told or self.exists(key, deadline_ns)
+            self._news.send((command(b"UNSUBSCRIBE", channel),), deadline_ns)
+        except BaseException:
+            self._drop_news()
+            raise
+        return there
+
+    @staticmethod
+    def _told(news: Connection, channel: bytes, until_ns: int) -> bool:
+        """Return whether the server says before `until_ns` that the key of `channel` was set."""
+        while news.wait(until_ns):
+            if news.reply() == [b"message", channel, b"set"]:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Close both connections."""
+        self.drop()
+        self._drop_news()
+
+    def drop(self) -> None:
+        """Give up the connection for commands, on which an answer may be half read; the next verb makes a new one."""
+        if self._commands:
+            self._commands.close()
+        self._commands = None
+
+    def _drop_news(self) -> None:
+        if self._news:
+            self._news.close()
+        self._news = None
+
+    def _ask(self, deadline_ns: int, *commands: Buffer, replies: int = 0, what: str = "") -> list[Any]:
+        """Send commands and return their replies; raises the staging error that an error reply means."""
+        connection = self._connected(deadline_ns)
+        if not replies:
+            return []
+        answers: list[Any] = []
+        refused: ReplyError | None = None
+        try:
+            connection.send(commands, deadline_ns)
+            for _ in range(replies):
+                try:
+                    answers.append(connection.reply())
+                except ReplyError as error:
+                    refused = error
+        except BaseException:
+            self.drop()
+            raise
+        if refused:
+            self._fail(refused, what)
+        return answers
+
+    def _connected(self, deadline_ns: int) -> Connection:
+        if self._commands is None:
+            self._commands = self._connect(deadline_ns)
+        return self._commands
+
+    def _connect(self, deadline_ns: int) -> Connection:
+        """Return a connection to the server of this run; raises ServerLost where there is another one."""
+        connection = Connection(self._host, self._port, deadline_ns)
+        try:
+            connection.send((command(b"AUTH", self._password.encode()), command(b"GET", RUN_ID)), deadline_ns)
+            with contextlib.suppress(ReplyError):  # a server without a password says so; the GET tells what counts
+                connection.reply()
+            try:
+                run_id = connection.reply()
+            except ReplyError as error:
+                raise ServerLost(
+                    f"The redis server at {self.where} refuses this run's password ({error}). Another server has taken "
+                    "the port: check that server.json is the one of the run that is going on."
+                ) from None
+            if run_id != self._run_id.encode():
+                raise ServerLost(
+                    f"The redis server at {self.where} belongs to the run {_text(run_id)}, not to {self._run_id!r}. "
+                    "Check that server.json is the one of the run that is going on."
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _fail(self, error: ReplyError, what: str) -> NoReturn:
+        """Raise the staging error that an error reply means."""
+        text = str(error)
+        if text.startswith("OOM"):
+            raise StagingFull(
+                f"The redis server at {self.where} has no memory left to {what} ({text}). Stage smaller or fewer "
+                "values at a time (let the reader keep up), or give the server more memory."
+            ) from None
+        raise StagingError(f"The redis server at {self.where} refuses to {what}: {text}.") from None
+
+
+def connect(info: ServerInfo, deadline_ns: int) -> Redis:
+    """Connect and check that the server is the one of this run; raises ServerLost where it is not."""
+    return Redis(info, deadline_ns)
+
+
+def _name(key: str) -> bytes:
+    return PREFIX + key.encode("utf-8", "surrogatepass")
+
+
+def _text(run_id: Any) -> str:
+    return repr(run_id.decode(errors="replace")) if isinstance(run_id, bytes) else "nobody"

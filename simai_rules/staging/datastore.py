@@ -1,0 +1,182 @@
+"""The client that components stage with: four verbs, the same on every backend, each of them timed."""
+
+from pathlib import Path
+from time import perf_counter_ns, sleep
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from simai_rules.staging.arrays import Array
+from simai_rules.staging.backend import Backend
+from simai_rules.staging.backends import connect
+from simai_rules.staging.codec import decode, encode
+from simai_rules.staging.errors import CorruptValue, ServerLost, StagingError, StagingTimeout, shorten
+from simai_rules.staging.info import ServerInfo
+from simai_rules.staging.keys import check_key
+from simai_rules.staging.operation import Operation
+
+
+class DataStore:
+    """Stages values under keys for other processes, and reads theirs.
+
+    Arguments: `name` says whose client it is, in messages. `server_info` is the server's description or the path of
+    its `server.json`; with a path, a server that is still starting is waited for. `timeout` is in seconds: how long
+    `stage_read` waits for a key, and how long a server may stay silent. `allow_pickle` lets values of any type be
+    written, and read where their writer has set it too: only for writers whom you trust.
+
+    What can be staged and what comes back is told in `simai_rules.staging.codec`. One DataStore belongs to one thread
+    of one process: it has no locks, and must not be used on after a fork.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        server_info: ServerInfo | dict[str, Any] | str | Path,
+        *,
+        timeout: float = 120.0,
+        allow_pickle: bool = False,
+    ) -> None:
+        self.name = name
+        self._last: tuple[Any, ...] = ("", "", 0, 0)
+        self._timeout_ns, self._allow_pickle = int(timeout * 1e9), allow_pickle
+        deadline_ns = perf_counter_ns() + self._timeout_ns
+        self._backend: Backend | None = connect(_find(server_info, deadline_ns), deadline_ns)
+
+    def stage_write(self, key: str, value: Any) -> None:
+        """Stage `value` under `key`: whoever reads gets what was there before or all of it.
+
+        Raises TypeError for a type that cannot be staged, StagingFull where there is no room, ServerLost.
+        """
+        backend = self._backend
+        if backend is None or type(key) is not str or not key:
+            backend = self._begin(key)
+        start = perf_counter_ns()
+        buffers, nbytes = encode(value, allow_pickle=self._allow_pickle)
+        encoded = perf_counter_ns()
+        replaced = backend.put(key, buffers, nbytes, encoded + self._timeout_ns)
+        end = perf_counter_ns()
+        self._last = ("write", key, start, end - start, encoded - start, end - encoded, 0, 0, nbytes, replaced)
+
+    def stage_read(self, key: str, *, timeout: float | None = None, out: Array | None = None) -> Any:
+        """Return the value of `key`, waiting for it up to `timeout` seconds (None: the DataStore's).
+
+        With `out`, a staged array of the same shape, dtype and memory order is read into it, and it is returned.
+        Raises StagingTimeout where nothing was staged in time, CorruptValue, ServerLost, and StagingError where `out`
+        does not fit.
+        """
+        backend = self._backend
+        if backend is None or type(key) is not str or not key:
+            backend = self._begin(key)
+        start = perf_counter_ns()
+        deadline_ns = start + (self._timeout_ns if timeout is None else int(timeout * 1e9))
+        waited = 0
+        while True:
+            try:
+                incoming = backend.open(key, deadline_ns)
+                break
+            except KeyError:
+                begin = perf_counter_ns()
+                there = backend.wait(key, deadline_ns)
+                waited += perf_counter_ns() - begin
+                if not there:
+                    seconds = self._timeout_ns / 1e9 if timeout is None else timeout
+                    raise StagingTimeout(key, f"{backend.name} ({backend.where})", seconds) from None
+        opened = perf_counter_ns()
+        try:
+            value, moving = decode(incoming, out=out, allow_pickle=self._allow_pickle)
+        except (StagingError, OSError) as error:
+            _explain(error, key, backend, incoming.source)
+        finally:
+            incoming.close()
+        end = perf_counter_ns()
+        transport, deserialize = opened - start - waited + moving, end - opened - moving
+        self._last = ("read", key, start, end - start, 0, transport, waited, deserialize, incoming.nbytes)
+        return value
+
+    def poll_staged_data(self, key: str, timeout: float = 0.0) -> bool:
+        """Return whether `key` is there, waiting for it up to `timeout` seconds."""
+        backend = self._begin(key)
+        start = perf_counter_ns()
+        found = backend.exists(key, start + max(int(timeout * 1e9), self._timeout_ns))
+        looked = end = perf_counter_ns()
+        if not found and timeout > 0:
+            found = backend.wait(key, start + int(timeout * 1e9))
+            end = perf_counter_ns()
+        self._last = ("poll", key, start, end - start, 0, looked - start, end - looked, 0, 0, None, found)
+        return found
+
+    def clean_staged_data(self, key: str) -> bool:
+        """Remove `key`; return whether there was something to remove."""
+        backend = self._begin(key)
+        start = perf_counter_ns()
+        removed = backend.delete(key, start + self._timeout_ns)
+        duration = perf_counter_ns() - start
+        self._last = ("delete", key, start, duration, 0, duration)
+        return removed
+
+    @property
+    def last(self) -> Operation:
+        """The timing of the last verb that came to its end. It is put together when it is asked for."""
+        return Operation(*self._last)
+
+    def close(self) -> None:
+        """Release the connection; a second call does nothing. What was staged stays."""
+        if self._backend:
+            self._backend.close()
+        self._backend = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self, key: str) -> Backend:
+        check_key(key)
+        if self._backend is None:
+            raise StagingError(f"The DataStore {self.name!r} has been closed and cannot be used on.")
+        return self._backend
+
+
+def _explain(error: StagingError | OSError, key: str, backend: Backend, source: str) -> NoReturn:
+    """Raise `error`, of the codec or the file, again with the key, the backend and the place."""
+    place = f"Key {shorten(key)} on {backend.name} ({source})"
+    if isinstance(error, ServerLost):
+        raise error
+    if isinstance(error, OSError):
+        raise StagingError(f"{place} cannot be read: {error.strerror}.") from None
+    if isinstance(error, CorruptValue):
+        raise CorruptValue(
+            f"{place} is not a staged value: {error}. It was cut short or overwritten by something else than "
+            "simai-rules; stage it again."
+        ) from None
+    raise type(error)(f"{place}: {error}") from None
+
+
+def _find(server_info: ServerInfo | dict[str, Any] | str | Path, deadline_ns: int) -> ServerInfo:
+    """Return the server's description; waits for one that starts, raises ServerLost for one that is gone."""
+    if isinstance(server_info, ServerInfo):
+        info = server_info
+    elif isinstance(server_info, dict):
+        info = ServerInfo.from_dict(server_info)
+    else:
+        info = _read(Path(server_info))
+        while info.state == "starting" and perf_counter_ns() < deadline_ns:
+            sleep(0.01)
+            info = _read(Path(server_info))
+        if info.state == "starting":
+            raise ServerLost(f"The {info.backend} server of {server_info} has not become ready in time. See its log.")
+    if info.state in ("failed", "stopped"):
+        reason = f": {info.reason}" if info.reason else ""
+        raise ServerLost(f"The {info.backend} server of run {info.run_id} has {info.state}{reason}. See its log.")
+    return info
+
+
+def _read(path: Path) -> ServerInfo:
+    try:
+        return ServerInfo.read(path)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ServerLost(
+            f"{path} cannot be read as a server.json ({error}). Start the staging server: simai-rules serve."
+        ) from None

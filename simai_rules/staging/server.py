@@ -1,0 +1,57 @@
+"""The server half of a backend: what `simai-rules serve` starts, watches and ends."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from simai_rules.config.backends import BackendConfig, FilesystemConfig, NodeLocalConfig
+from simai_rules.errors import UserError
+
+
+class ServerFailed(UserError):
+    """A staging server that could not be started, or that has died; the text is what its clients are told."""
+
+
+class Run(Protocol):
+    """What a server needs of its run: an id, a folder that is removed in the end, claims and children."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, safe as a file name."""
+
+    @property
+    def folder(self) -> Path:
+        """A private folder of the run on this node."""
+
+    def claim(self, path: Path, *, only_if_empty: bool = False) -> None:
+        """Write down that `path` is about to be made, so that it is removed with the run, however the run ends."""
+
+    def start_child(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that dies with this one."""
+
+
+class Server(Protocol):
+    """One backend's server."""
+
+    def start(self) -> dict[str, Any]:
+        """Start it and return the address for its clients; raises ServerFailed."""
+
+    def check(self) -> None:
+        """Raise ServerFailed if it has died or stopped answering since."""
+
+    def stop(self) -> None:
+        """End its processes. What was staged is removed with the run."""
+
+
+def make_server(config: BackendConfig, run: Run, hosts: Sequence[str], needed: int) -> Server:
+    """Return the server for the backend that `config` is of; `needed` bytes may be staged at the same time."""
+    if isinstance(config, FilesystemConfig | NodeLocalConfig):
+        from simai_rules.staging.server_files import FileServer
+
+        return FileServer(config, run, needed)
+    from simai_rules.staging.server_redis import RedisServer
+
+    return RedisServer(config, run, hosts)

@@ -1,0 +1,61 @@
+"""What a run leaves on this machine: its processes, its state folder, its shared memory."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+
+
+class Traces:
+    """Sees everything of the runs that were started with TMPDIR=folder, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {"TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+        self._staged = self._shm("simai-rules-")
+        self._segments: set[str] = set()
+
+    @staticmethod
+    def _shm(prefix: str) -> set[str]:
+        return {path.name for path in Path("/dev/shm").glob(f"{prefix}*")}
+
+    def note_segments(self) -> None:
+        """Remember which shared memory of MPI the running ranks have written down: it has to be gone in the end."""
+        for file in self.folder.glob("simai-rules-*/run-*/segments/*"):
+            self._segments.update(Path(line).name for line in file.read_text().splitlines())
+
+    def processes(self) -> list[str]:
+        """Command lines of living processes that inherited TMPDIR or work below it, this one left out."""
+        found = []
+        for process in psutil.process_iter(["pid"]):
+            try:
+                # redis-server writes its title over its environment; it is known by its working folder.
+                ours = process.environ().get("TMPDIR") == str(self.folder) or process.cwd().startswith(str(self.folder))
+                if ours and process.pid != os.getpid():
+                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+            except psutil.Error:
+                continue
+        return found
+
+    def left(self) -> list[str]:
+        """Everything that is there now and was not there before."""
+        runs = [str(path) for path in self.folder.glob("simai-rules-*/run-*")]
+        staged = self._shm("simai-rules-") - self._staged
+        # Other MPI programs of this machine have segments, too; only those of our ranks count.
+        return self.processes() + runs + sorted(staged | (self._shm("mpich_shm_") & self._segments))
+
+    def left_after(self, seconds: float) -> list[str]:
+        """Everything that is still there after `seconds`; returns as soon as there is nothing."""
+        deadline = time.monotonic() + seconds
+        while (left := self.left()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+    def end(self) -> None:
+        """End what a failed test has left, so that it does not disturb the next ones."""
+        for line in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(line.split()[0]), signal.SIGKILL)
