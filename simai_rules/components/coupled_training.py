@@ -1,0 +1,107 @@
+"""The loop of a training rank in the pattern one-to-one: read what is new, learn from it, in the end say stop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from simai_rules.components.ai import AI
+from simai_rules.components.coupling import check_point, settle, snapshot_key, stop_key
+from simai_rules.components.payload import check
+from simai_rules.components.ranks import Ranks
+from simai_rules.config.experiment import Point
+from simai_rules.errors import UserError
+from simai_rules.events.recorder import Recorder
+from simai_rules.kernels.sampling import Sampler, generator
+from simai_rules.staging.info import ServerInfo
+
+
+def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> None:
+    """Run training rank `ranks.rank` of `point`: wait for the first snapshot, train for `iterations`, say stop.
+
+    Events: init; per iteration train (with its loss; wait_ns is how long the rank waited for the others to begin) and
+    iteration; per snapshot read (with the status "ok", "stale" or "torn") and delete; per look for a snapshot poll.
+
+    Raises UserError where the point cannot be run so or nothing was measured, StagingError where staging fails.
+    """
+    begin = time.perf_counter_ns()
+    check_point(point, ranks)
+    config = point.training
+    target = config.run_time and Sampler(
+        config.run_time, generator(point.seed, point.repeat, ranks.rank, "training amounts")
+    )
+    with AI(
+        "training",
+        info,
+        model=config.model,
+        seed=point.seed,
+        ranks=ranks,
+        rendezvous=Path(info.run_folder) if info.run_folder else None,
+        timeout=point.staging.timeout,
+    ) as ai:
+        reader = _Reader(point, ai, ranks.rank, recorder)
+        settle()
+        recorder.record("init", begin, time.perf_counter_ns() - begin)
+        if point.warmup == 0:
+            recorder.phase = "measured"
+        reader.read(-1)
+        ai.prepare(target.mean() if target else None)
+        for iteration in range(config.iterations):
+            start = time.perf_counter_ns()
+            paced = ai.train_paced(target() if target else None)
+            end = time.perf_counter_ns()
+            recorder.record(
+                "train",
+                paced.start_ns,
+                paced.elapsed_ns,
+                iteration=iteration,
+                wait_ns=paced.start_ns - start,
+                loss=ai.loss,
+            )
+            recorder.record("iteration", start, end - start, iteration=iteration)
+            if (iteration + 1) % config.read_every == 0:
+                reader.read_all_new(iteration)
+        ai.stage_write(stop_key(ranks.rank), "stop")
+        reader.require_measured()
+
+
+class _Reader:
+    """Takes one snapshot after another out of the store and makes it part of the data set."""
+
+    def __init__(self, point: Point, ai: AI, rank: int, recorder: Recorder) -> None:
+        self._point, self._ai, self._rank, self._recorder = point, ai, rank, recorder
+        self._store = ai.store
+        self._step = 0
+
+    def read(self, iteration: int) -> None:
+        """Read and delete the next snapshot, waiting for it; its check and its use are outside of the timed part."""
+        step, key = self._step, snapshot_key(self._rank, self._step)
+        snapshot = self._store.stage_read(key)
+        operation = self._store.last
+        status = check(snapshot, self._rank, step)
+        self._recorder.add(operation, iteration=iteration, step=step, status=status)
+        self._store.clean_staged_data(key)
+        self._recorder.add(self._store.last, iteration=iteration, step=step)
+        if status == "ok":
+            self._ai.add_data(snapshot["data"])
+        self._step += 1
+        if self._step >= self._point.warmup:
+            self._recorder.phase = "measured"
+
+    def read_all_new(self, iteration: int) -> None:
+        """Read the snapshots that are there; not more than can be, so that a fast writer does not hold this rank."""
+        for _ in range(self._point.staging.in_flight):
+            found = self._store.poll_staged_data(snapshot_key(self._rank, self._step))
+            self._recorder.add(self._store.last, iteration=iteration, step=self._step)
+            if not found:
+                break
+            self.read(iteration)
+
+    def require_measured(self) -> None:
+        """Raise UserError if no snapshot after the warm-up was read: there would be nothing to show."""
+        if self._step <= self._point.warmup:
+            raise UserError(
+                f"The training read {self._step} snapshots in its {self._point.training.iterations} iterations, and "
+                f"the first {self._point.warmup} are warm-up: nothing was measured. Raise training.iterations, or "
+                "lower simulation.write_every or training.read_every."
+            )

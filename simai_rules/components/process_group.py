@@ -1,0 +1,70 @@
+"""The ranks of a training as a torch process group over gloo: averaged gradients, decisions made together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from simai_rules.components.ranks import Ranks
+
+
+class ProcessGroup:
+    """The process group of `ranks`; without other ranks, everything here is done alone.
+
+    The ranks meet by a file in `folder` (one that all of them see; by default a temporary one of rank 0's node), so
+    that nothing listens for them; on one host gloo itself keeps to the loopback interface. A rank that waits for the
+    others for longer than `timeout` seconds raises torch's error.
+    """
+
+    def __init__(self, ranks: Ranks, folder: Path | None, timeout: float) -> None:
+        self.alone = ranks.comm is None or ranks.size == 1
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if ranks.comm is None or ranks.size == 1:
+            return
+        hosts = ranks.comm.allgather(ranks.host)
+        if len(set(hosts)) == 1:
+            os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        if folder is None and ranks.rank == 0:
+            self._folder = tempfile.TemporaryDirectory(prefix="simai-rules-rendezvous-")
+            folder = Path(self._folder.name)
+        # A name of its own, for a file that an earlier group has left would lead these ranks astray.
+        file = ranks.comm.bcast(None if folder is None else str(folder / f"rendezvous-{secrets.token_hex(8)}"))
+        dist.init_process_group(
+            "gloo",
+            store=dist.FileStore(file, ranks.size),
+            rank=ranks.rank,
+            world_size=ranks.size,
+            timeout=timedelta(seconds=timeout),
+        )
+
+    def distribute(self, net: nn.Module) -> nn.Module:
+        """Return `net` with gradients that are averaged over the ranks, starting from rank 0's weights."""
+        return net if self.alone else nn.parallel.DistributedDataParallel(net)
+
+    def least(self, value: int) -> int:
+        """Return the least `value` of all ranks; all of them have to call it."""
+        return value if self.alone else self._reduced(value, dist.ReduceOp.MIN)
+
+    def most(self, value: int) -> int:
+        """Return the greatest `value` of all ranks; all of them have to call it."""
+        return value if self.alone else self._reduced(value, dist.ReduceOp.MAX)
+
+    def _reduced(self, value: int, operation: dist.ReduceOp) -> int:
+        tensor = torch.tensor([value])
+        dist.all_reduce(tensor, operation)
+        return int(tensor.item())
+
+    def close(self) -> None:
+        """Leave the group; it can be left more than once."""
+        if not self.alone and dist.is_initialized():
+            dist.destroy_process_group()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None

@@ -1,0 +1,156 @@
+"""The ranks of a component: which one this process is, the cores it is bound to, and its MPI communicator."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simai_rules.errors import MissingProgram, UserError
+
+_RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+"""One of them is set by every launcher whose ranks MPI can join into one world."""
+_LOCAL_RANK_VARIABLES = (
+    "MPI_LOCALRANKID",  # Hydra, Intel MPI
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "PALS_LOCAL_RANKID",
+    "SLURM_LOCALID",
+)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One rank among those of its component."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Number of this rank among those of its node."""
+    host: str = field(default_factory=platform.node)
+    comm: Any | None = None
+    """MPI.COMM_WORLD of mpi4py, or None for a process that no MPI launcher has started."""
+    cores: tuple[int, ...] = ()
+    """Cores that this process was bound to; none if it was left as it was."""
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """Join the other ranks and bind this one to its cores, as the launcher's environment says.
+
+        MPI is loaded only in a process that an MPI launcher has started, or where SIMAI_SIZE is more than 1.
+        SIMAI_CORES is a JSON list with the list of cores of each local rank.
+
+        Raises UserError where the number of ranks is not SIMAI_SIZE or the cores cannot be had.
+        """
+        expected = int(os.environ.get("SIMAI_SIZE", "0"))
+        if not _launched():
+            return cls(cores=_bind(0))
+        local_rank = next((int(os.environ[name]) for name in _LOCAL_RANK_VARIABLES if name in os.environ), None)
+        # Threads are bound like the one that starts them, so this comes before MPI starts any, wherever it can.
+        cores = _bind(local_rank) if local_rank is not None else None
+        comm = _world()
+        if expected and comm.Get_size() != expected:
+            raise UserError(_wrong_size(expected, comm.Get_size()))
+        if local_rank is None or cores is None:
+            from mpi4py import MPI
+
+            on_node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+            local_rank = int(on_node.Get_rank())
+            on_node.Free()
+            cores = _bind(local_rank)
+        return cls(comm.Get_rank(), comm.Get_size(), local_rank, comm=comm, cores=cores)
+
+    def finalize(self) -> None:
+        """Leave MPI in order; without it the launcher may report a failure, and shared memory stays behind."""
+        if self.comm is not None:
+            from mpi4py import MPI
+
+            if not MPI.Is_finalized():
+                MPI.Finalize()
+
+
+def note_shared_memory(run_folder: Path) -> None:
+    """Write down which shared memory this process has mapped, in `run_folder`/segments/<pid>, one path per line.
+
+    MPI's segments stay behind when ranks are killed; whoever removes the run's things finds them here.
+    """
+    mapped = {
+        line[line.index("/dev/shm/") :]  # noqa: S108 - what MPI has mapped there
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if " /dev/shm/" in line and not line.endswith("(deleted)")
+    }
+    folder = run_folder / "segments"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / str(os.getpid())).open("a") as file:
+        file.writelines(f"{path}\n" for path in sorted(mapped))
+
+
+def end_all_ranks(run_folder: Path | None) -> None:
+    """End all ranks of the component at once with exit code 1; does nothing in a process that no launcher has started.
+
+    A rank that only ended itself would leave the others waiting for it: in MPI's initialization, which is why even a
+    rank that has not come so far joins MPI here, or anywhere later. What shared memory it has then is written down.
+    """
+    if not _launched():
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with suppress(MissingProgram):  # then no rank can have joined
+        world = _world()
+        if run_folder is not None:
+            note_shared_memory(run_folder)
+        world.Abort(1)
+
+
+def _launched() -> bool:
+    """Whether this process is a rank among others, as far as the environment says."""
+    return int(os.environ.get("SIMAI_SIZE", "0")) > 1 or any(name in os.environ for name in _RANK_VARIABLES)
+
+
+def _world() -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
+        raise MissingProgram(
+            f"mpi4py cannot be loaded ({error}), but this process was started as one of several ranks. On a machine of "
+            "your own: pip install 'simai-rules[mpi]'. On a cluster load the modules of its MPI and its mpi4py."
+        ) from error
+    return MPI.COMM_WORLD
+
+
+def _wrong_size(expected: int, size: int) -> str:
+    from mpi4py import MPI
+
+    library = MPI.Get_library_version().strip("\x00\n ").splitlines()[0]
+    return (
+        f"{expected} ranks were started, but MPI knows of {size}: the launcher and mpi4py belong to different MPI "
+        f"libraries. mpi4py uses '{library}' ({sys.executable}). Use that library's mpiexec (launcher.command in "
+        "system.yaml), or install mpi4py for the MPI of your launcher: pip install --no-binary=mpi4py "
+        "--force-reinstall mpi4py"
+    )
+
+
+def _bind(local_rank: int) -> tuple[int, ...]:
+    """Bind this process to its cores of SIMAI_CORES and return them; without SIMAI_CORES it is left as it is."""
+    text = os.environ.get("SIMAI_CORES")
+    if not text:
+        return ()
+    cores = json.loads(text)
+    if local_rank >= len(cores):
+        raise UserError(
+            f"local rank {local_rank} on {platform.node()} has no cores: SIMAI_CORES names those of {len(cores)} ranks "
+            f"({text}). More ranks were started on this node than were placed there."
+        )
+    try:
+        os.sched_setaffinity(0, cores[local_rank])
+    except OSError as error:
+        allowed = sorted(os.sched_getaffinity(0))
+        raise UserError(
+            f"local rank {local_rank} on {platform.node()} cannot be bound to cores {cores[local_rank]}: "
+            f"{error.strerror}. This process may use cores {allowed}; check cores and reserved_cores in system.yaml."
+        ) from error
+    return tuple(cores[local_rank])

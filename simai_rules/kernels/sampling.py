@@ -1,0 +1,79 @@
+"""Drawing run times and counts from their distributions, in blocks, so that one value costs next to nothing."""
+
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simai_rules.config.distributions import Distribution, Histogram, HistogramChoice, LognormalChoice, NormalChoice
+from simai_rules.errors import UserError
+
+_BLOCK = 1024
+_CUT = 0.1
+"""Of the mean: where a normal distribution is cut off below."""
+
+
+def generator(seed: int, repeat: int, rank: int, purpose: str) -> np.random.Generator:
+    """Return a random generator of its own for each seed, repeat, rank and purpose ("simulation", "payload", …)."""
+    return np.random.default_rng([seed, repeat, rank, zlib.crc32(purpose.encode())])
+
+
+class Sampler:
+    """Values of a distribution, in its own unit; each call gives the next one.
+
+    A normal distribution is cut off at a tenth of its mean: smaller values are drawn again.
+
+    Raises UserError for a histogram whose file was not read.
+    """
+
+    def __init__(self, distribution: Distribution, rng: np.random.Generator) -> None:
+        if isinstance(distribution, HistogramChoice) and isinstance(distribution.histogram, str):
+            raise UserError(
+                f"The file of the histogram '{distribution.histogram}' was not read. In a config file that is done "
+                "when its points are resolved; in Python give {'histogram': {'values': […], 'probabilities': […]}}."
+            )
+        self._distribution = distribution
+        self._rng = rng
+        self._block: list[float] = []
+
+    def __call__(self) -> float:
+        """Return the next value."""
+        if not self._block:
+            self._block = self._draw().tolist()[::-1]
+        return self._block.pop()
+
+    def mean(self) -> float:
+        """Return the mean of the distribution (a normal one's before it is cut off)."""
+        match self._distribution:
+            case NormalChoice(normal=normal):
+                return normal.mean
+            case LognormalChoice(lognormal=lognormal):
+                return lognormal.median * math.exp(lognormal.sigma**2 / 2)
+            case HistogramChoice(histogram=Histogram() as histogram):
+                weights = histogram.probabilities
+                return float(np.dot(histogram.values, weights)) / sum(weights)
+            case value:
+                return float(value)  # type: ignore[arg-type]  # what is left is a number
+
+    def _draw(self) -> NDArray[np.float64]:
+        rng = self._rng
+        match self._distribution:
+            case NormalChoice(normal=normal):
+                return _cut_normal(rng, normal.mean, normal.std)
+            case LognormalChoice(lognormal=lognormal):
+                return rng.lognormal(math.log(lognormal.median), lognormal.sigma, _BLOCK)
+            case HistogramChoice(histogram=Histogram() as histogram):
+                weights = np.asarray(histogram.probabilities)
+                drawn: Any = rng.choice(np.asarray(histogram.values), _BLOCK, p=weights / weights.sum())
+                return np.asarray(drawn, np.float64)
+            case value:
+                return np.full(_BLOCK, value, np.float64)
+
+
+def _cut_normal(rng: np.random.Generator, mean: float, std: float) -> NDArray[np.float64]:
+    values = rng.normal(mean, std, _BLOCK)
+    while (below := values < _CUT * mean).any():
+        values[below] = rng.normal(mean, std, int(below.sum()))
+    return values
