@@ -1,0 +1,151 @@
+"""`simai-rules run simulation|training`: one component of a point on its ranks, from waiting for the server to the end.
+
+This process starts the launcher (mpiexec) and watches it, the server and the other components. Whatever fails, it ends
+its ranks, says why in its log and in the run's folder, and exits with an error.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from simai_rules.config.experiment import Point
+from simai_rules.errors import UserError
+from simai_rules.launch.launcher import find_launcher, rank_environment
+from simai_rules.launch.placement import Placement, place
+from simai_rules.lifecycle.run_folder import RunFolder
+from simai_rules.lifecycle.serve import NODES_DEADLINE_S
+from simai_rules.lifecycle.watch import Watch
+from simai_rules.process import Process, end, wait_ended
+from simai_rules.staging.info import ServerInfo
+
+_LOOK_EVERY_S = 0.05
+# After a failure the others get this long to notice it and to say so, before Snakemake ends them by SIGKILL.
+_LINGER_S = 2.0
+
+
+class ComponentFailed(UserError):
+    """A component ended without its result, or because of another part of the run."""
+
+
+def run_component(name: str, point_file: Path, point: Point, server_file: Path, output: Path) -> int:
+    """Run component `name` of `point` and return 0 when `output` (its events) is there.
+
+    Raises ComponentFailed or Ending with the reason otherwise; the reason is then in the run's folder as well.
+    """
+    watch = Watch()
+    info = _wait_for_server(server_file, point, watch)
+    run = RunFolder(Path(info.run_folder))
+    run.set_component(name, "running")
+    try:
+        placement = place(point, info.hosts)[name]
+        program = [sys.executable, "-m", "simai_rules.components.entry", name]
+        program += ["--point", str(point_file), "--server", str(server_file), "--output", str(output)]
+        _run_ranks(
+            name, find_launcher(point.system.launcher).command(placement, program), placement, run, server_file, watch
+        )
+        if not output.exists():
+            raise ComponentFailed(f"{name} ended without an error but left no {output}; see its log")
+    except UserError as error:
+        run.fail(name, str(error))
+        run.set_component(name, "failed")
+        _linger(run)
+        raise
+    run.set_component(name, "done")
+    return 0
+
+
+def _wait_for_server(file: Path, point: Point, watch: Watch) -> ServerInfo:
+    """Return the server's info once it is ready; raises ComponentFailed with its reason, or at the deadline."""
+    deadline = time.monotonic() + NODES_DEADLINE_S + point.staging.start_timeout
+    while True:
+        watch.check()
+        info = _read(file)
+        if info is not None and info.state == "ready":
+            return info
+        if info is not None and info.state != "starting":
+            raise ComponentFailed(f"the staging server of {point.backend} has {info.state}: {info.reason}")
+        if info is not None and Process.of(info.pid) is None:
+            raise ComponentFailed(
+                f"the staging server of {point.backend} (process {info.pid}) was killed while starting"
+            )
+        if time.monotonic() > deadline:
+            raise ComponentFailed(f"{file} did not say that the staging server is ready; see the server's log")
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _run_ranks(
+    name: str, command: Sequence[str], placement: Placement, run: RunFolder, server_file: Path, watch: Watch
+) -> None:
+    """Start the ranks and wait for their end; raises when they, the server or another component fail."""
+    child = run.start_child(command, env=os.environ | rank_environment(placement))
+    try:
+        while child.poll() is None:
+            time.sleep(_LOOK_EVERY_S)
+            watch.check()
+            _check_others(name, run, server_file)
+    except UserError:
+        _end_ranks(child, run)
+        raise
+    if child.returncode != 0:
+        own = [failure.reason for failure in run.failures() if failure.component == name]
+        # A rank that could not go on because of the server or a peer is not the cause.
+        _check_others(name, run, server_file)
+        raise ComponentFailed(own[0] if own else f"{name}: {_how_it_ended(child.returncode)}")
+
+
+def _how_it_ended(code: int) -> str:
+    """Say what the exit code of a launcher means; a launcher whose rank was killed ends by the same signal."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"a rank or the launcher was ended by {name} (by hand, by the batch system, or for want of memory)"
+    return f"the launcher ended with exit code {code}; the ranks' messages are above"
+
+
+def _check_others(name: str, run: RunFolder, server_file: Path) -> None:
+    """Raise ComponentFailed if the server or another component of the run has failed."""
+    others = [failure for failure in run.failures() if failure.component != name]
+    if others:
+        raise ComponentFailed(f"{name} was stopped because of another part of the run: {others[0].reason}")
+    info = _read(server_file)
+    if info is None or info.run_id != run.run_id or info.state != "ready":
+        state = f"has {info.state}: {info.reason}" if info and info.run_id == run.run_id else "has gone"
+        raise ComponentFailed(f"{name} was stopped because the staging server {state}")
+
+
+def _read(file: Path) -> ServerInfo | None:
+    """Return the server's info, or None if there is no file."""
+    try:
+        return ServerInfo.read(file)
+    except FileNotFoundError:
+        return None
+
+
+def _end_ranks(child: subprocess.Popen[bytes], run: RunFolder) -> None:
+    """End the launcher, which ends its ranks, and make sure of both."""
+    child.terminate()
+    try:
+        child.wait(1.5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    ranks = [Process.of(int(file.name)) for file in (run.folder / "segments").iterdir() if file.name.isdigit()]
+    end([rank for rank in ranks if rank is not None and _is_child_of(rank, child.pid)], grace=0.0)
+
+
+def _is_child_of(process: Process, session: int) -> bool:
+    """Whether `process` belongs to the session that the launcher `session` was started in."""
+    try:
+        return os.getsid(process.pid) == session
+    except ProcessLookupError:
+        return False
+
+
+def _linger(run: RunFolder) -> None:
+    """Wait until the other components have noticed the failure, so that their logs say why they ended."""
+    me = os.getpid()
+    others = [launcher for state, launcher in run.components().values() if state == "running" and launcher.pid != me]
+    wait_ended(others, _LINGER_S)

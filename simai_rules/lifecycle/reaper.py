@@ -1,0 +1,94 @@
+"""Removing what a run made: its processes, staged data, shared memory and its folder; never anything else."""
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from simai_rules.files import write_json
+from simai_rules.lifecycle.run_folder import RunFolder, all_runs
+from simai_rules.process import end, wait_ended
+from simai_rules.staging.errors import ServerLost
+from simai_rules.staging.info import ServerInfo
+
+# Components notice the end of their server or of a peer and say so in their log; then they are ended.
+GRACE_S = 2.0
+_SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - where MPI keeps its segments
+
+
+def clean(run: RunFolder, why: str) -> None:
+    """End what is left of `run` and remove all that it made; `why` is the reason for a server that just vanished."""
+    # Who is dead by now has ended before the server did: the cause comes first.
+    _explain_unfinished(run)
+    _say_that_server_ended(run, why)
+    launchers = [launcher for _, launcher in run.components().values()]
+    wait_ended(launchers, GRACE_S)
+    end([*launchers, *run.processes()], grace=0.5)
+    _explain_unfinished(run)
+    _remove_segments(run)
+    for path, only_if_empty in run.claims():
+        _remove(path, only_if_empty)
+    shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def reap_dead_runs() -> list[str]:
+    """Clean the runs of this user on this node whose owner and guardian are dead; return their ids."""
+    dead = [run for run in all_runs() if not run.in_use() and _old_enough(run)]
+    for run in dead:
+        clean(run, "its processes were killed")
+    return [run.run_id for run in dead]
+
+
+def _old_enough(run: RunFolder) -> bool:
+    """Whether `run` has a lease, or is past the moment in which a starting run has none yet."""
+    with suppress(FileNotFoundError):
+        return bool(run.lease) or time.time() - run.folder.stat().st_mtime > 10
+    return False
+
+
+def _say_that_server_ended(run: RunFolder, why: str) -> None:
+    """Replace a server.json of this run that still says starting or ready: by stopped if all went well, else failed."""
+    file = Path(run.lease.get("server_file", ""))
+    try:
+        info = ServerInfo.read(file)
+    except (OSError, ValueError, ServerLost):
+        return
+    if info.run_id != run.run_id or info.state not in ("starting", "ready"):
+        return
+    states = [state for state, _ in run.components().values()]
+    if why and any(state != "done" for state in states):
+        run.fail("server", f"staging server of {info.backend}: {why}")
+    content = info.as_dict() | {"state": "failed" if why else "stopped", "reason": why, "address": {}}
+    with suppress(OSError):
+        write_json(file, content, mode=0o600)
+
+
+def _explain_unfinished(run: RunFolder) -> None:
+    """Give a reason for every component whose launcher is dead and that left none."""
+    explained = {failure.component for failure in run.failures()}
+    for name, (state, launcher) in run.components().items():
+        if state == "running" and name not in explained and not launcher.alive:
+            run.fail(name, f"{name} was killed (its launcher, process {launcher.pid}, ended without a result)")
+
+
+def _remove_segments(run: RunFolder) -> None:
+    """Remove the shared memory that ranks of this run had mapped and that nobody maps any more."""
+    for file in (run.folder / "segments").iterdir():
+        for line in file.read_text().splitlines():
+            path = Path(line)
+            if line.startswith(_SHARED_MEMORY) and path.parent == Path(_SHARED_MEMORY) and not path.is_symlink():
+                with suppress(FileNotFoundError):
+                    if path.stat().st_uid == os.getuid():
+                        path.unlink()
+
+
+def _remove(path: Path, only_if_empty: bool) -> None:
+    """Remove what a run claimed."""
+    if only_if_empty:
+        with suppress(OSError):
+            path.rmdir()
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""The folder of a run: who takes part, what has failed, and what has to be removed when the run has ended.
+
+<tmp>/simai-rules-<uid>/run-<id>/
+    lease.json              the run: its owner (serve), guardian, server.json and folder of the point
+    claims/<n>.json         what the run made outside of this folder, written down before it is made
+    processes/<pid>         every process of the run that has to be gone in the end, with its start time
+    components/<name>.json  a component: its launcher's process, and whether it is running, done or failed
+    failures/<name>.json    why a part has failed; the earliest is the cause of the others
+    segments/<pid>          shared memory of MPI that a rank has mapped
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from simai_rules.files import write_json
+from simai_rules.launch.allocation import state_folder
+from simai_rules.process import Process, dying_with
+
+ComponentState = Literal["running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one part of a run has failed; `time` in seconds of the wall clock."""
+
+    component: str
+    reason: str
+    time: float
+
+
+class RunFolder:
+    """One run's folder, as its owner, its components and its guardian see it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, server_file: Path, point_folder: Path | None) -> "RunFolder":
+        """Make the folder of a new run of this process; `point_folder` gets a copy of the failures."""
+        run_id = secrets.token_hex(8)
+        folder = state_folder() / f"run-{run_id}"
+        folder.mkdir(mode=0o700)
+        for name in ("claims", "processes", "components", "failures", "segments"):
+            (folder / name).mkdir(mode=0o700)
+        run = cls(folder)
+        lease = {
+            "run_id": run_id,
+            "owner": list(Process.current()),
+            "guardian": None,
+            "server_file": str(server_file.absolute()),
+            "point_folder": str(point_folder.absolute()) if point_folder else "",
+        }
+        write_json(folder / "lease.json", lease, mode=0o600)
+        return run
+
+    @property
+    def run_id(self) -> str:
+        """The run's id: 16 hexadecimal digits."""
+        return self.folder.name.removeprefix("run-")
+
+    @property
+    def lease(self) -> dict[str, Any]:
+        """What the run said of itself, or {} where it did not come to that."""
+        try:
+            return dict(json.loads((self.folder / "lease.json").read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def name_guardian(self, guardian: Process) -> None:
+        """Write down which process removes the run's things."""
+        write_json(self.folder / "lease.json", self.lease | {"guardian": list(guardian)}, mode=0o600)
+
+    def in_use(self) -> bool:
+        """Whether the owner or the guardian of the run is alive."""
+        lease = self.lease
+        return any(lease.get(who) and Process(*lease[who]).alive for who in ("owner", "guardian"))
+
+    def claim(self, path: Path, *, only_if_empty: bool = False) -> None:
+        """Write down that the run is about to make `path`; it is removed with the run.
+
+        only_if_empty: a folder that others may use as well; it is left where there is anything in it.
+        """
+        write_json(
+            self.folder / "claims" / f"{time.monotonic_ns()}.json",
+            {"path": str(path.absolute()), "only_if_empty": only_if_empty},
+            mode=0o600,
+        )
+
+    def claims(self) -> list[tuple[Path, bool]]:
+        """Return what the run made, newest first, with whether it is removed only if empty."""
+        found = []
+        for file in sorted((self.folder / "claims").glob("*.json"), key=lambda file: int(file.stem), reverse=True):
+            claim = json.loads(file.read_text())
+            found.append((Path(claim["path"]), bool(claim["only_if_empty"])))
+        return found
+
+    def start_child(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a process of the run that dies with this one, in a session of its own; it is written down."""
+        child = subprocess.Popen(
+            list(command),
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=dying_with(os.getpid()),
+        )
+        self.add_process(child.pid)
+        return child
+
+    def add_process(self, pid: int) -> None:
+        """Write down a process that has to be gone when the run has ended."""
+        process = Process.of(pid)
+        if process is not None:
+            (self.folder / "processes" / str(pid)).write_text(str(process.start))
+
+    def processes(self) -> list[Process]:
+        """Return the processes of the run that were written down, dead ones included."""
+        return [
+            Process(int(file.name), int(text))
+            for file in (self.folder / "processes").iterdir()
+            if (text := file.read_text()).isdigit()
+        ]
+
+    def set_component(self, name: str, state: ComponentState) -> None:
+        """Say how far the component `name`, whose launcher is this process, has come."""
+        write_json(
+            self.folder / "components" / f"{name}.json",
+            {"state": state, "launcher": list(Process.current())},
+            mode=0o600,
+        )
+
+    def components(self) -> dict[str, tuple[ComponentState, Process]]:
+        """Return the components that have started: their state and their launcher's process."""
+        found = {}
+        for file in (self.folder / "components").glob("[!.]*.json"):
+            entry = json.loads(file.read_text())
+            found[file.stem] = (entry["state"], Process(*entry["launcher"]))
+        return found
+
+    def fail(self, component: str, reason: str) -> None:
+        """Write down why `component` has failed, here and in the point's folder; a first reason is kept."""
+        here = self.folder / "failures" / f"{component}.json"
+        if not here.exists():
+            write_json(here, {"component": component, "reason": reason, "time": time.time()})
+        point_folder = self.lease.get("point_folder")
+        if point_folder:
+            write_json(Path(point_folder) / "failures" / here.name, json.loads(here.read_text()))
+
+    def failures(self) -> list[Failure]:
+        """Return why parts of the run have failed, the cause (the earliest) first."""
+        found = []
+        for file in (self.folder / "failures").glob("[!.]*.json"):
+            entry = json.loads(file.read_text())
+            found.append(Failure(entry["component"], entry["reason"], entry["time"]))
+        return sorted(found, key=lambda failure: failure.time)
+
+
+def all_runs() -> list[RunFolder]:
+    """Return the runs of this user on this node, those of dead owners included."""
+    return [RunFolder(folder) for folder in sorted(state_folder().glob("run-*")) if folder.is_dir()]

@@ -1,0 +1,101 @@
+"""The run folder: claims newest first, the first failure is kept, processes are known by their start."""
+
+import json
+import subprocess
+
+import pytest
+
+from simai_rules.lifecycle.reaper import clean, reap_dead_runs
+from simai_rules.lifecycle.run_folder import RunFolder, all_runs
+from simai_rules.process import Process
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return RunFolder.create(tmp_path / "server.json", tmp_path / "point")
+
+
+def test_a_run_is_private_and_listed(run):
+    assert run.folder.stat().st_mode & 0o777 == 0o700
+    assert [other.run_id for other in all_runs()] == [run.run_id]
+    assert run.in_use()
+
+
+def test_the_first_failure_of_a_part_is_kept_and_the_cause_comes_first(run, tmp_path):
+    run.fail("training", "no memory")
+    run.fail("training", "second thought")
+    run.fail("server", "ended")
+    assert [(failure.component, failure.reason) for failure in run.failures()] == [
+        ("training", "no memory"),
+        ("server", "ended"),
+    ]
+    copy = json.loads((tmp_path / "point/failures/training.json").read_text())
+    assert copy["reason"] == "no memory"
+
+
+def test_cleaning_removes_claims_and_nothing_else(run, tmp_path):
+    mine, shared, kept = tmp_path / "mine", tmp_path / "shared", tmp_path / "kept"
+    run.claim(shared, only_if_empty=True)
+    run.claim(kept, only_if_empty=True)
+    run.claim(mine)
+    for folder in (mine, shared, kept):
+        folder.mkdir()
+    (mine / "staged").write_text("data")
+    (kept / "somebody else's").write_text("data")
+    clean(run, "")
+    assert not mine.exists()
+    assert not shared.exists()
+    assert (kept / "somebody else's").exists()
+    assert not run.folder.exists()
+
+
+def test_a_claimed_link_is_removed_not_followed(run, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").write_text("data")
+    run.claim(tmp_path / "link")
+    (tmp_path / "link").symlink_to(target)
+    clean(run, "")
+    assert (target / "file").exists()
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_cleaning_ends_the_processes_of_the_run_only(run):
+    mine = subprocess.Popen(["sleep", "60"])
+    other = subprocess.Popen(["sleep", "60"])
+    run.add_process(mine.pid)
+    # A pid that was written down for a process that has ended, and that somebody else has by now.
+    (run.folder / "processes" / str(other.pid)).write_text(str(Process.of(other.pid).start - 1))
+    clean(run, "")
+    assert mine.wait(5) != 0
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_a_component_whose_launcher_has_gone_is_explained(run, tmp_path):
+    child = subprocess.Popen(["sleep", "60"])
+    entry = {"state": "running", "launcher": list(Process.of(child.pid))}
+    (run.folder / "components/simulation.json").write_text(json.dumps(entry))
+    child.kill()
+    child.wait()
+    clean(run, "its process was killed")
+    reason = json.loads((tmp_path / "point/failures/simulation.json").read_text())["reason"]
+    assert "simulation was killed" in reason
+
+
+def test_segments_outside_of_shared_memory_are_not_touched(run, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("data")
+    (run.folder / "segments/1").write_text(f"{precious}\n/dev/shm/../{precious}\n")
+    clean(run, "")
+    assert precious.exists()
+
+
+def test_only_dead_runs_are_reaped(run):
+    assert reap_dead_runs() == []
+    lease = run.lease | {"owner": [run.lease["owner"][0], 1], "guardian": None}
+    (run.folder / "lease.json").write_text(json.dumps(lease))
+    assert reap_dead_runs() == [run.run_id]
+    assert all_runs() == []
