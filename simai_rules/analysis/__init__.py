@@ -1,0 +1,1 @@
+"""From events to an answer: summary, statistics, figures and the report."""

@@ -1,0 +1,1 @@
+"""The figures of an experiment, one module each."""
