@@ -1,0 +1,36 @@
+# The components of a point share its staging server, so Snakemake starts all three at once as one group. They take no
+# nodes of their own (the server holds the point's), and a thread each: jobs without one starve each other.
+
+
+rule simulation:
+    input:
+        point=f"{POINT}/point.json",
+        server=f"{POINT}/server.json",
+    output:
+        events=f"{POINT}/simulation.parquet",
+        capsule=f"{POINT}/simulation.capsule.json",
+    log:
+        f"{POINT}/logs/simulation.log",
+    threads: 1
+    resources:
+        nodes=0,
+    shell:
+        "exec simai-rules run simulation --point {input.point:q} --server {input.server:q} "
+        "--output {output.events:q} > {log:q} 2>&1"
+
+
+rule training:
+    input:
+        point=f"{POINT}/point.json",
+        server=f"{POINT}/server.json",
+    output:
+        events=f"{POINT}/training.parquet",
+        capsule=f"{POINT}/training.capsule.json",
+    log:
+        f"{POINT}/logs/training.log",
+    threads: 1
+    resources:
+        nodes=0,
+    shell:
+        "exec simai-rules run training --point {input.point:q} --server {input.server:q} "
+        "--output {output.events:q} > {log:q} 2>&1"

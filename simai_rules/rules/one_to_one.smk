@@ -1,0 +1,35 @@
+"""Pattern one-to-one: every simulation rank feeds the training rank beside it, through one staging server per point."""
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from simai_rules.config.loader import parse_experiment
+from simai_rules.config.yaml_file import read_mapping
+from simai_rules.errors import UserError
+from simai_rules.rules import render_staging_rules
+
+try:
+    experiment = parse_experiment(
+        config, Path.cwd(), ", ".join(map(str, workflow.configfiles)) or "the config"
+    )
+    backends = [point.backend for point in experiment.points.values()]
+    staging_rules = render_staging_rules(backends, Path(".snakemake/simai-rules"))
+except UserError as error:
+    # Snakemake prints this kind as a message, others with a traceback.
+    raise WorkflowError(str(error)) from None
+
+BASE = f"{experiment.config.results}/{experiment.config.name}"
+POINT = f"{BASE}/{{point}}"
+
+
+include: "configure.smk"
+
+
+for rules_of_backend in staging_rules:
+
+    include: rules_of_backend
+
+
+include: "components.smk"
+include: "results.smk"

@@ -1,0 +1,54 @@
+COMPONENTS = ("simulation", "training")
+
+
+rule summarize:
+    input:
+        [
+            f"{BASE}/{point}/{component}.parquet"
+            for point in experiment.points
+            for component in COMPONENTS
+        ],
+    output:
+        f"{BASE}/summary.parquet",
+        f"{BASE}/summary.csv",
+    log:
+        f"{BASE}/logs/summarize.log",
+    localrule: True
+    threads: 1
+    params:
+        points=list(experiment.points),
+        results=subpath(output[0], parent=True),
+    shell:
+        "exec simai-rules summarize --results {params.results:q} --expected <(printf '%s\n' {params.points:q}) "
+        "> {log:q} 2>&1"
+
+
+rule plot:
+    input:
+        f"{BASE}/summary.parquet",
+    output:
+        directory(f"{BASE}/figures"),
+    log:
+        f"{BASE}/logs/plot.log",
+    localrule: True
+    threads: 1
+    params:
+        results=subpath(output[0], parent=True),
+    shell:
+        "exec simai-rules plot --results {params.results:q} > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        summary=f"{BASE}/summary.parquet",
+        figures=f"{BASE}/figures",
+    output:
+        f"{BASE}/report.html",
+    log:
+        f"{BASE}/logs/report.log",
+    localrule: True
+    threads: 1
+    params:
+        results=subpath(output[0], parent=True),
+    shell:
+        "exec simai-rules report {params.results:q} --output {output:q} > {log:q} 2>&1"
