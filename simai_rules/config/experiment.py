@@ -86,11 +86,17 @@ class Point(PointSettings):
     system: SystemConfig
 
     @model_validator(mode="after")
-    def _one_to_one(self) -> "Point":
+    def _fits_the_pattern(self) -> "Point":
         if self.simulation.ranks_per_node != self.training.ranks_per_node:
             raise ValueError(
                 "every simulation rank feeds the training rank beside it, so both need the same number: "
                 f"simulation.ranks_per_node is {self.simulation.ranks_per_node}, "
                 f"training.ranks_per_node is {self.training.ranks_per_node}"
+            )
+        row = self.training.model.features + 1
+        if self.elements < row:
+            raise ValueError(
+                f"the training cuts a message into rows of training.model.features + 1 = {row} elements, "
+                f"but elements is {self.elements}"
             )
         return self

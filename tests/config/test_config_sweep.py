@@ -58,11 +58,11 @@ def test_zip_of_axes_that_are_only_valid_together():
 
 def test_exclude_drops_what_matches_all_of_an_entry():
     sweep = {
-        "axes": {"backend": ["redis", "filesystem"], "elements": [1, 2, 3]},
-        "exclude": [{"backend": "redis", "elements": 3}, {"elements": "1"}],
+        "axes": {"backend": ["redis", "filesystem"], "elements": [10, 20, 30]},
+        "exclude": [{"backend": "redis", "elements": 30}, {"elements": "10"}],
     }
     values = [(point.backend, point.elements) for point in experiment(sweep).points.values()]
-    assert values == [("redis", 2), ("filesystem", 2), ("filesystem", 3)]
+    assert values == [("redis", 20), ("filesystem", 20), ("filesystem", 30)]
 
 
 def test_axes_of_every_kind_of_key(tmp_path):
@@ -205,7 +205,7 @@ def test_what_does_not_concern_a_point_leaves_it_as_it_is():
 
 
 def test_the_order_of_axes_changes_neither_path_nor_content():
-    axes = {"warmup": [1, 2], "seed": [3], "elements": [1]}
+    axes = {"warmup": [1, 2], "seed": [3], "elements": [10]}
     one = experiment({"axes": axes}).points
     other = experiment({"axes": dict(reversed(axes.items()))}).points
     assert {path: point_json(point) for path, point in one.items()} == {
@@ -253,7 +253,7 @@ def test_texts_of_values():
 
 AXES = {
     "backend": st.sampled_from(["filesystem", "node-local", "redis"]),
-    "elements": st.integers(1, 10**9),
+    "elements": st.integers(8, 10**9),
     "nodes": st.integers(1, 512),
     "seed": st.integers(0, 2**63 - 1),
     "staging.timeout": st.floats(1e-9, 1e9),
@@ -298,3 +298,8 @@ def test_any_sweep(sweep, repeats):
         text = point_json(point)
         assert parse_point(text, "point.json") == point
         assert point_json(parse_point(text, "point.json")) == text
+
+
+def test_a_message_shorter_than_a_row_of_the_training_is_refused():
+    with pytest.raises(ConfigError, match=r"rows of training.model.features \+ 1 = 8 elements, but elements is 7"):
+        experiment({"axes": {"elements": [7, 8]}})
