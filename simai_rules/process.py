@@ -56,6 +56,12 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
+def started_ns() -> int:
+    """Return when this process was started, on the clock of `time.perf_counter_ns` and exact to a clock tick (10 ms)."""
+    since_boot = Process.current().start * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    return time.perf_counter_ns() - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot)
+
+
 def wait_ended(processes: Iterable[Process], seconds: float) -> list[Process]:
     """Wait until none of `processes` is alive, `seconds` at most; return those that still are."""
     deadline = time.monotonic() + seconds

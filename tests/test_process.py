@@ -25,6 +25,16 @@ def test_identity_tells_a_process_from_a_later_one_with_its_pid():
     assert Process.of(child.pid) is None
 
 
+def test_the_start_of_this_process_is_on_the_clock_of_the_measurements():
+    code = "import time; from simai_rules.process import started_ns; print(time.perf_counter_ns(), started_ns())"
+    before = time.perf_counter_ns()
+    now, started = map(
+        int, subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()
+    )
+    # A clock tick is 10 ms.
+    assert before - 20_000_000 <= started <= now
+
+
 def test_a_zombie_is_not_alive():
     child = sleeper()
     process = Process.of(child.pid)

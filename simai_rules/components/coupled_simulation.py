@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from simai_rules.components.coupling import check_point, settle, snapshot_key, stop_key
+from simai_rules.components.coupling import check_point, ready_key, settle, snapshot_key, stop_key
 from simai_rules.components.payload import Payload
 from simai_rules.components.ranks import Ranks
 from simai_rules.components.simulation import Simulation
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
 from simai_rules.events.recorder import Recorder
+from simai_rules.process import started_ns
 from simai_rules.staging.info import ServerInfo
 
 _LOOK_EVERY_S = 0.005
@@ -19,12 +20,12 @@ _LOOK_EVERY_S = 0.005
 def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> None:
     """Run simulation rank `ranks.rank` of `point` until its training rank says stop, or for max_iterations.
 
-    Events: init; per iteration compute (per kernel), iteration and poll (of the stop key); per snapshot write, and
-    wait: for room, so that no more than staging.in_flight snapshots lie unread.
+    Events: init (from the start of the process); wait, for the training to begin; per iteration compute (per kernel),
+    iteration and poll (of the stop key); per snapshot write, and wait: for room, so that no more than
+    staging.in_flight snapshots lie unread.
 
     Raises UserError where the point cannot be run so, StagingError where staging fails.
     """
-    begin = time.perf_counter_ns()
     check_point(point, ranks)
     config = point.simulation
     with Simulation(
@@ -40,7 +41,9 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         simulation.prepare()
         writer = _Writer(point, simulation, recorder)
         settle()
+        begin = started_ns()
         recorder.record("init", begin, time.perf_counter_ns() - begin)
+        writer.wait_for_training()
         if point.warmup == 0:
             recorder.phase = "measured"
         for iteration in range(config.max_iterations):
@@ -67,6 +70,21 @@ class _Writer:
             rank=simulation.rank,
         )
         self._step = 0
+
+    def wait_for_training(self) -> None:
+        """Wait until the training is about to begin, so that its start-up (torch takes seconds) is not measured.
+
+        Without it, the first snapshots would fill the staging area, and waiting for room would look like a cost of the
+        exchange.
+        """
+        start, seconds = time.perf_counter_ns(), self._point.staging.timeout
+        if not self._store.poll_staged_data(ready_key(self._rank), timeout=seconds):
+            raise UserError(
+                f"The training did not begin within {seconds:g} s (staging.timeout). Either it needs longer to start "
+                "(raise the timeout), or it has failed (see its log)."
+            )
+        waited = time.perf_counter_ns() - start
+        self._recorder.record("wait", start, waited, key=ready_key(self._rank), wait_ns=waited)
 
     def told_to_stop(self, iteration: int) -> bool:
         """Say whether the training has staged the stop key."""

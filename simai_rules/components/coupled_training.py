@@ -6,25 +6,25 @@ import time
 from pathlib import Path
 
 from simai_rules.components.ai import AI
-from simai_rules.components.coupling import check_point, settle, snapshot_key, stop_key
+from simai_rules.components.coupling import check_point, ready_key, settle, snapshot_key, stop_key
 from simai_rules.components.payload import check
 from simai_rules.components.ranks import Ranks
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
 from simai_rules.events.recorder import Recorder
 from simai_rules.kernels.sampling import Sampler, generator
+from simai_rules.process import started_ns
 from simai_rules.staging.info import ServerInfo
 
 
 def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> None:
     """Run training rank `ranks.rank` of `point`: wait for the first snapshot, train for `iterations`, say stop.
 
-    Events: init; per iteration train (with its loss; wait_ns is how long the rank waited for the others to begin) and
+    Events: init (from the start of the process, torch's import included); per iteration train (with its loss; wait_ns is how long the rank waited for the others to begin) and
     iteration; per snapshot read (with the status "ok", "stale" or "torn") and delete; per look for a snapshot poll.
 
     Raises UserError where the point cannot be run so or nothing was measured, StagingError where staging fails.
     """
-    begin = time.perf_counter_ns()
     check_point(point, ranks)
     config = point.training
     target = config.run_time and Sampler(
@@ -41,7 +41,9 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
     ) as ai:
         reader = _Reader(point, ai, ranks.rank, recorder)
         settle()
+        begin = started_ns()
         recorder.record("init", begin, time.perf_counter_ns() - begin)
+        ai.stage_write(ready_key(ranks.rank), "ready")
         if point.warmup == 0:
             recorder.phase = "measured"
         reader.read(-1)

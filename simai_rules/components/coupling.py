@@ -14,6 +14,11 @@ def snapshot_key(rank: int, step: int) -> str:
     return f"snapshot/{rank}/{step}"
 
 
+def ready_key(rank: int) -> str:
+    """Return the key by which training rank `rank` tells its simulation rank that it is about to begin."""
+    return f"ready/{rank}"
+
+
 def stop_key(rank: int) -> str:
     """Return the key by which training rank `rank` tells its simulation rank to end."""
     return f"stop/{rank}"

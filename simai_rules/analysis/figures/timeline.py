@@ -157,9 +157,13 @@ def _panel(panel: Axes, lanes: list[Lane], origin: float, window: tuple[float, f
     hairline = (high - low) / 900
     for position, lane in enumerate(lanes):
         for kind, colour in _COLOURS.items():
-            merged = _merged(lane.spans.get(kind), low, high, hairline)
+            spans = lane.spans.get(kind)
+            if spans is not None and kind in ("poll", "delete"):
+                # There is one after every step: joined or widened to a hairline, they would hide the steps.
+                spans = spans[spans[:, 1] - spans[:, 0] >= hairline]
+            merged = _merged(spans, low, high, hairline)
             if len(merged):
-                # Transfers must be seen however short they are; the many polls would hide the rest if widened.
+                # Transfers must be seen however short they are.
                 least = hairline if kind in ("write", "read") else 0.0
                 bars = [(a - origin, max(b - a, least)) for a, b in merged]
                 panel.broken_barh(bars, (position - 0.38, 0.76), facecolors=colour, linewidth=0)
