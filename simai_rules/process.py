@@ -57,7 +57,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def started_ns() -> int:
-    """Return when this process was started, on the clock of `time.perf_counter_ns` and exact to a clock tick (10 ms)."""
+    """Return when this process was started, on the clock of `time.perf_counter_ns`, exact to a tick (10 ms)."""
     since_boot = Process.current().start * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     return time.perf_counter_ns() - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot)
 

@@ -62,8 +62,7 @@ def test_every_key_is_documented_with_its_default(title, model):
         else:
             default = field.default
             expected[key] = "{}" if isinstance(default, BaseModel) else json.dumps(default)
-    assert {key: default for key, default in found.items() if not key.startswith("{")} | expected == found
-    assert set(expected) <= set(found)
+    assert {key: default for key, default in found.items() if key[0].isalpha()} == expected
 
 
 def commands(file: str) -> str:
@@ -94,7 +93,7 @@ def test_the_tutorial_runs(traces, tmp_path):
     assert "Nothing to be done" in output
     assert "'status': ['ok'" in output
     report = tmp_path / "my-experiment/results/mine/report.html"
-    assert "4 of 4 points done" in report.read_text()
+    assert "8 of 8 points done" in report.read_text()
 
 
 @needs_mpi

@@ -20,8 +20,9 @@ from simai_rules.staging.info import ServerInfo
 def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> None:
     """Run training rank `ranks.rank` of `point`: wait for the first snapshot, train for `iterations`, say stop.
 
-    Events: init (from the start of the process, torch's import included); per iteration train (with its loss; wait_ns is how long the rank waited for the others to begin) and
-    iteration; per snapshot read (with the status "ok", "stale" or "torn") and delete; per look for a snapshot poll.
+    Events: init (from the start of the process, torch's import included); per iteration train (with its loss; wait_ns
+    is how long the rank waited for the others to begin) and iteration; per snapshot read (with the status "ok", "stale"
+    or "torn") and delete; per look for a snapshot poll.
 
     Raises UserError where the point cannot be run so or nothing was measured, StagingError where staging fails.
     """

@@ -1,13 +1,11 @@
 COMPONENTS = ("simulation", "training")
+EVENTS = [f"{POINT}/{component}.parquet" for component in COMPONENTS]
+CAPSULES = [f"{POINT}/{component}.capsule.json" for component in COMPONENTS]
 
 
 rule summarize:
     input:
-        [
-            f"{BASE}/{point}/{component}.parquet"
-            for point in experiment.points
-            for component in COMPONENTS
-        ],
+        expand(EVENTS, point=experiment.points),
     output:
         f"{BASE}/summary.parquet",
         f"{BASE}/summary.csv",
@@ -52,3 +50,13 @@ rule report:
         results=subpath(output[0], parent=True),
     shell:
         "exec simai-rules report {params.results:q} --output {output:q} > {log:q} 2>&1"
+
+
+# All that an experiment leaves. Snakemake makes a lost file again only if it is asked for by name: the report alone would
+# be up to date without the events that it was made from.
+rule results:
+    input:
+        expand(EVENTS + CAPSULES, point=experiment.points),
+        rules.summarize.output,
+        rules.plot.output,
+        rules.report.output,

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from statistics import mean
 
 import pytest
 from coupled_runs import CoupledRun, core_lists, finish
@@ -68,7 +69,8 @@ def test_the_training_learns_from_what_was_staged(events, rank):
     assert [event["iteration"] for event in training] == list(range(40))
     assert all(event["loss"] is not None for event in training)
     assert min(event["duration_ns"] for event in training) >= 30_000_000
-    assert training[-1]["loss"] < training[0]["loss"] / 2
+    losses = [event["loss"] for event in training]  # of a batch each: one alone says little
+    assert mean(losses[-10:]) < mean(losses[:4]) / 2
 
 
 @RANKS
@@ -97,7 +99,8 @@ def test_no_more_lies_unread_than_is_allowed(run, events, rank):
     for event in events["simulation", rank, "write"]:
         unread = event["step"] + 1 - sum(time < event["start_ns"] + event["duration_ns"] for time in taken)
         assert unread <= run.point.staging.in_flight
-    waits = events["simulation", rank, "wait"]
+    begin, *waits = events["simulation", rank, "wait"]
+    assert (begin["key"], begin["phase"], begin["step"]) == (f"ready/{rank}", "warmup", -1)
     assert [event["step"] for event in waits][:1] == [run.point.staging.in_flight]
 
 

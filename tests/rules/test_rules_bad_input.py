@@ -23,7 +23,15 @@ def test_all_wrong_keys_are_told_at_once(traces, tmp_path):
     experiment = Experiment(tmp_path / "e", traces.environment, trainin={}, dtype="float31")
     experiment.config["sweep"]["axes"] = {"backend": ["reddis"], "elements": [-5]}
     experiment.save()
-    fails(experiment, "'trainin'", "'training'", "float31", "reddis", "Did you mean 'redis'", "-5", "4 problems")
+    fails(
+        experiment,
+        "trainin: unknown key. Did you mean 'training'?",
+        "float31",
+        "reddis",
+        "Did you mean 'redis'",
+        "-5",
+        "4 problems",
+    )
 
 
 def test_no_mpiexec(traces, tmp_path):
