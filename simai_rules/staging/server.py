@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from simai_rules.config.backends import BackendConfig, FilesystemConfig, NodeLocalConfig
 from simai_rules.errors import UserError
 
 
@@ -44,14 +43,3 @@ class Server(Protocol):
 
     def stop(self) -> None:
         """End its processes. What was staged is removed with the run."""
-
-
-def make_server(config: BackendConfig, run: Run, hosts: Sequence[str], needed: int) -> Server:
-    """Return the server for the backend that `config` is of; `needed` bytes may be staged at the same time."""
-    if isinstance(config, FilesystemConfig | NodeLocalConfig):
-        from simai_rules.staging.server_files import FileServer
-
-        return FileServer(config, run, needed)
-    from simai_rules.staging.server_redis import RedisServer
-
-    return RedisServer(config, run, hosts)

@@ -1,4 +1,4 @@
-"""Starting a staging server from Python: the ServerManager and the registry of backends.
+"""Staging servers: the registry of backends, and the ServerManager, which starts one from Python.
 
 The server is a process of its own, `simai-rules serve`. It ends with the process that started it, however that ends.
 """
@@ -8,15 +8,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from simai_rules.config.backends import BackendConfig, BackendOptions
+from simai_rules.config.backends import BackendConfig, BackendOptions, FilesystemConfig, NodeLocalConfig
 from simai_rules.errors import ConfigError
 from simai_rules.staging.info import ServerInfo
-from simai_rules.staging.server import ServerFailed
+from simai_rules.staging.server import Run, Server, ServerFailed
+from simai_rules.staging.server_files import FileServer
+from simai_rules.staging.server_redis import RedisServer
 
 _STOP_S = 30.0
 
@@ -57,6 +60,13 @@ def _validated(raw: Any) -> BackendConfig:
         )
         raise ConfigError(f"Not a valid backend config: {problems}. Backends: {names}.") from error
     return config
+
+
+def make_server(config: BackendConfig, run: Run, hosts: Sequence[str], needed: int) -> Server:
+    """Return the server for the backend that `config` is of; `needed` bytes may be staged at the same time."""
+    if isinstance(config, FilesystemConfig | NodeLocalConfig):
+        return FileServer(config, run, needed)
+    return RedisServer(config, run, hosts)
 
 
 class ServerManager:

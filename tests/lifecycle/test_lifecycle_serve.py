@@ -11,6 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from simai_rules.config.experiment import Point
+from simai_rules.config.system import SystemConfig
+from simai_rules.files import write_json
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.servers import ServerManager, server_registry
@@ -18,13 +21,30 @@ from simai_rules.staging.servers import ServerManager, server_registry
 BACKENDS = ["filesystem", "node-local", "redis"]
 
 
+def point_of(config):
+    return Point(
+        experiment="test",
+        path=f"backend~{config['type']}/elements~8/nodes~1/repeat~0",
+        axes={},
+        repeat=0,
+        backend=config["type"],
+        elements=8,
+        server=config,
+        system=SystemConfig(),
+    )
+
+
 class Serve:
     """A running `simai-rules serve`."""
 
-    def __init__(self, traces, folder, config, **options):
+    def __init__(self, traces, folder, config, *, point=False, **options):
         self.folder, self.file, self.log = folder, folder / "server.json", folder / "serve.log"
+        source = ["--config", json.dumps(config)]
+        if point:
+            write_json(folder / "point.json", point_of(config).model_dump(mode="json", by_alias=True))
+            source = ["--point", folder / "point.json"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "simai_rules.cli", "serve", "--config", json.dumps(config), "--output", self.file],
+            [sys.executable, "-m", "simai_rules.cli", "serve", *source, "--output", self.file],
             env=traces.environment | options.pop("environment", {}),
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
@@ -210,9 +230,9 @@ def test_the_next_run_removes_what_a_dead_one_left(start, traces):
 
 
 def test_a_living_run_is_left_alone_and_its_node_is_waited_for(start, traces):
-    first = start({"type": "node-local"})
+    first = start({"type": "node-local"}, point=True)
     info = first.wait_for("ready")
-    second = start({"type": "node-local"})
+    second = start({"type": "node-local"}, point=True)
     deadline = time.monotonic() + 20
     while "waiting for 1 free nodes" not in second.log.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -261,6 +281,15 @@ def test_server_manager(traces, monkeypatch, tmp_path):
     server.stop_server()
     server.stop_server()
     assert not (tmp_path / "here").exists()
+
+
+def test_two_server_managers_at_the_same_time(traces, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(traces.folder))
+    with (
+        ServerManager("one", config=server_registry.create_config("node-local")) as one,
+        ServerManager("two", config=server_registry.create_config("node-local")) as two,
+    ):
+        assert one.get_server_info()["address"] != two.get_server_info()["address"]
 
 
 def test_server_manager_leaves_a_folder_of_the_users_own(traces, monkeypatch, tmp_path):
