@@ -1,7 +1,9 @@
-"""Writing files so that a reader sees the old content or the new one, never half."""
+"""Files: written so that a reader sees the old content or the new one, never half, and locks with a deadline."""
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,3 +39,25 @@ def write_json(path: Path, content: Any, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "w") as file:
             json.dump(content, file, indent=1)
             file.write("\n")
+
+
+@contextmanager
+def locked(path: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock file `path`; the kernel gives it back however this process ends.
+
+    Raises UserError where another process holds it for longer than `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"{path} has been locked by another process for {seconds:g} s. Is one of your runs halted "
+                        "(SIGSTOP)? 'fuser -v' with this path names it."
+                    ) from None
+                time.sleep(0.01)
+        yield

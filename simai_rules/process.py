@@ -82,12 +82,12 @@ def end(processes: Iterable[Process], grace: float) -> None:
     wait_ended(left, 1.0)
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Ask the kernel to send this process signal `number` when the thread that started it ends (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when the thread that started it ends (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def dying_with(parent: int, number: int = signal.SIGKILL) -> Callable[[], None]:
+def dying_with(parent: int) -> Callable[[], None]:
     """Return a `preexec_fn` for a child of process `parent`: it dies with it, also if `parent` has ended by now.
 
     The signal is bound to the thread that starts the child, so start it from one that lives as long: the main thread.
@@ -96,7 +96,7 @@ def dying_with(parent: int, number: int = signal.SIGKILL) -> Callable[[], None]:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 

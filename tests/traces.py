@@ -47,10 +47,10 @@ class Traces:
         # Other MPI programs of this machine have segments, too; only those of our ranks count.
         return self.processes() + runs + sorted(staged | (self._shm("mpich_shm_") & self._segments))
 
-    def left_after(self, seconds: float) -> list[str]:
-        """Everything that is still there after `seconds`; returns as soon as there is nothing."""
+    def left_after(self, seconds: float, but: str = "no such command") -> list[str]:
+        """What is still there after `seconds`, without commands with `but`; returns as soon as there is nothing."""
         deadline = time.monotonic() + seconds
-        while (left := self.left()) and time.monotonic() < deadline:
+        while (left := [line for line in self.left() if but not in line]) and time.monotonic() < deadline:
             time.sleep(0.05)
         return left
 

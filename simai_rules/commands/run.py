@@ -14,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("component", choices=["simulation", "training"])
     parser.add_argument("--point", type=Path, required=True, help="point.json: the resolved config of the point")
     parser.add_argument("--server", type=Path, required=True, help="server.json of the staging server")
+    parser.add_argument(
+        "--parent", type=int, help="pid of the process with which this one has to end (default: parent)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the events (Parquet) to write")
 
 
@@ -22,4 +25,4 @@ def run(args: argparse.Namespace) -> int:
     from simai_rules.config.points import read_point
     from simai_rules.lifecycle.component import run_component
 
-    return run_component(args.component, args.point, read_point(args.point), args.server, args.output)
+    return run_component(args.component, args.point, read_point(args.point), args.server, args.output, args.parent)

@@ -14,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--point", type=Path, help="point.json of the point to serve")
     source.add_argument("--config", help='no point, but a backend\'s options as JSON, such as \'{"type": "redis"}\'')
+    parser.add_argument(
+        "--parent", type=int, help="pid of the process with which this one has to end (default: parent)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the server.json to write")
 
 
@@ -34,7 +37,9 @@ def _serve(args: argparse.Namespace) -> int:
         from simai_rules.config.experiment import StagingConfig
         from simai_rules.staging.servers import parse_config
 
-        return serve(parse_config(args.config), StagingConfig(), args.output, nodes=0, needed=0, point=None)
+        return serve(
+            parse_config(args.config), StagingConfig(), args.output, nodes=0, needed=0, point=None, parent=args.parent
+        )
     from simai_rules.config.estimate import staged_bytes_per_node
     from simai_rules.config.points import read_point
 
@@ -46,6 +51,7 @@ def _serve(args: argparse.Namespace) -> int:
         nodes=point.nodes,
         needed=staged_bytes_per_node(point),
         point=args.point.parent,
+        parent=args.parent,
     )
 
 

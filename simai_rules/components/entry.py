@@ -9,17 +9,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 from simai_rules.components.ranks import Ranks, end_all_ranks, note_shared_memory
 from simai_rules.config.points import read_point
 from simai_rules.errors import UserError
-from simai_rules.lifecycle.run_folder import RunFolder
+from simai_rules.lifecycle.run_folder import RunEnded, RunFolder
+from simai_rules.process import die_with_parent
+from simai_rules.staging.errors import ServerLost
 from simai_rules.staging.info import ServerInfo
 
+# How long a rank that has lost its server waits for the reason that the server gives.
+_CAUSE_S = 1.0
 LOOPS = {
     "simulation": "simai_rules.components.coupled_simulation",
     "training": "simai_rules.components.coupled_training",
@@ -40,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         info = ServerInfo.read(args.server)
         run_folder = Path(info.run_folder) if info.run_folder else None
+        if run_folder is not None:
+            RunFolder(run_folder).add_process(os.getpid(), args.component)
         ranks = Ranks.from_environment()
         if run_folder is not None:
             note_shared_memory(run_folder)
@@ -80,8 +88,21 @@ def _report(error: BaseException, component: str, ranks: Ranks, run_folder: Path
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
     if run_folder is not None:
-        RunFolder(run_folder).fail(component, f"rank {ranks.rank} on {ranks.host}: {reason}")
+        run = RunFolder(run_folder)
+        if isinstance(error, ServerLost):
+            _wait_for_cause(run)
+        with suppress(RunEnded):
+            run.fail(component, f"rank {ranks.rank} on {ranks.host}: {reason}")
+
+
+def _wait_for_cause(run: RunFolder) -> None:
+    """Give the server's own reason time to be written down: a broken connection is seen before the death behind it."""
+    deadline = time.monotonic() + _CAUSE_S
+    while time.monotonic() < deadline and not any(failure.component == "server" for failure in run.failures()):
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":
+    # The launcher's helper on this node has started this rank; without it, nobody could end it.
+    die_with_parent()
     sys.exit(main())

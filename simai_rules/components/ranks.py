@@ -83,8 +83,10 @@ def note_shared_memory(run_folder: Path) -> None:
         for line in Path("/proc/self/maps").read_text().splitlines()
         if " /dev/shm/" in line and not line.endswith("(deleted)")
     }
+    if not run_folder.is_dir():  # the run has ended, and its guardian has cleaned up
+        return
     folder = run_folder / "segments"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     with (folder / str(os.getpid())).open("a") as file:
         file.writelines(f"{path}\n" for path in sorted(mapped))
 

@@ -1,21 +1,22 @@
 """The allocation: the nodes at hand, and the ledger of those that are taken by runs."""
 
-import fcntl
 import json
 import os
 import platform
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simai_rules.errors import UserError
-from simai_rules.files import write_json
+from simai_rules.files import locked, write_json
 from simai_rules.process import Process
+
+LOCK_S = 30.0
 
 
 class NoFreeNodes(UserError):
@@ -52,17 +53,19 @@ def state_folder() -> Path:
 
 
 class Ledger:
-    """A locked file that says which node of an allocation is taken by which process.
+    """A locked file that says which node of an allocation is taken by which processes.
 
-    A node whose holder has ended counts as free, so nothing has to be given back by a holder that was killed.
+    A node is held by the run's server and its guardian. It is free when both have ended, so nothing has to be given
+    back by who was killed, and nobody takes a node that is still being cleaned.
     """
 
-    def __init__(self, allocation: Allocation) -> None:
+    def __init__(self, allocation: Allocation, holders: Sequence[Process]) -> None:
         self.allocation = allocation
+        self._holders = [list(holder) for holder in holders]
         self.path = state_folder() / f"ledger-{allocation.name}.json"
 
     def take(self, count: int, seconds: float, tell: Callable[[str], None], proceed: Callable[[], None]) -> list[str]:
-        """Take `count` free nodes for this process, waiting up to `seconds`; `proceed` may raise to end the wait.
+        """Take `count` free nodes for the holders, waiting up to `seconds`; `proceed` may raise to end the wait.
 
         Raises NoFreeNodes where the allocation is too small or its nodes stay taken.
         """
@@ -79,9 +82,9 @@ class Ledger:
                 free = [node for node in self.allocation.nodes if node not in taken]
                 if len(free) >= count:
                     chosen = free[:count]
-                    taken.update({node: list(Process.current()) for node in chosen})
+                    taken.update(dict.fromkeys(chosen, self._holders))
                     return chosen
-                holders = sorted({holder[0] for holder in taken.values()})
+                holders = sorted({holders[0][0] for holders in taken.values()})
             if time.monotonic() > deadline:
                 raise NoFreeNodes(
                     f"{count} free nodes were not to be had within {seconds:g} s: {len(free)} are free, the others are "
@@ -94,21 +97,21 @@ class Ledger:
             time.sleep(0.1)
 
     def give_back(self) -> None:
-        """Give back all nodes that this process holds."""
+        """Give back all nodes that the holders have."""
         with self._locked() as taken:
-            mine = list(Process.current())
-            for node in [node for node, holder in taken.items() if holder == mine]:
+            for node in [node for node, holders in taken.items() if holders == self._holders]:
                 del taken[node]
 
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Any]]:
         """Give the nodes taken by living processes; what the caller changes is written back."""
-        with (self.path.with_suffix(".lock")).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path.with_suffix(".lock"), LOCK_S):
             try:
                 taken = json.loads(self.path.read_text())
             except (FileNotFoundError, json.JSONDecodeError):
                 taken = {}
-            taken = {node: holder for node, holder in taken.items() if Process(*holder).alive}
+            taken = {
+                node: holders for node, holders in taken.items() if any(Process(*holder).alive for holder in holders)
+            }
             yield taken
             write_json(self.path, taken, mode=0o600)

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
 from simai_rules.launch.launcher import find_launcher, rank_environment
 from simai_rules.launch.placement import Placement, place
-from simai_rules.lifecycle.run_folder import RunFolder
+from simai_rules.lifecycle.run_folder import RunEnded, RunFolder
 from simai_rules.lifecycle.serve import NODES_DEADLINE_S
 from simai_rules.lifecycle.watch import Watch
 from simai_rules.process import Process, end, wait_ended
@@ -31,16 +32,18 @@ class ComponentFailed(UserError):
     """A component ended without its result, or because of another part of the run."""
 
 
-def run_component(name: str, point_file: Path, point: Point, server_file: Path, output: Path) -> int:
-    """Run component `name` of `point` and return 0 when `output` (its events) is there.
+def run_component(
+    name: str, point_file: Path, point: Point, server_file: Path, output: Path, parent: int | None
+) -> int:
+    """Run component `name` of `point` and return 0 when `output` (its events) is there. parent: see Watch.
 
     Raises ComponentFailed or Ending with the reason otherwise; the reason is then in the run's folder as well.
     """
-    watch = Watch()
+    watch = Watch(parent)
     info = _wait_for_server(server_file, point, watch)
     run = RunFolder(Path(info.run_folder))
-    run.set_component(name, "running")
     try:
+        run.set_component(name, "running")
         placement = place(point, info.hosts)[name]
         program = [sys.executable, "-m", "simai_rules.components.entry", name]
         program += ["--point", str(point_file), "--server", str(server_file), "--output", str(output)]
@@ -49,12 +52,14 @@ def run_component(name: str, point_file: Path, point: Point, server_file: Path, 
         )
         if not output.exists():
             raise ComponentFailed(f"{name} ended without an error but left no {output}; see its log")
-    except UserError as error:
-        run.fail(name, str(error))
-        run.set_component(name, "failed")
-        _linger(run)
+        run.set_component(name, "done")
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error} (see its log)"
+        with suppress(RunEnded):
+            run.fail(name, reason)
+            run.set_component(name, "failed")
+            _linger(run)
         raise
-    run.set_component(name, "done")
     return 0
 
 
@@ -81,15 +86,17 @@ def _run_ranks(
     name: str, command: Sequence[str], placement: Placement, run: RunFolder, server_file: Path, watch: Watch
 ) -> None:
     """Start the ranks and wait for their end; raises when they, the server or another component fail."""
-    child = run.start_child(command, env=os.environ | rank_environment(placement))
+    child = run.start_child(command, env=os.environ | rank_environment(placement), owner=name)
     try:
         while child.poll() is None:
             time.sleep(_LOOK_EVERY_S)
             watch.check()
             _check_others(name, run, server_file)
-    except UserError:
-        _end_ranks(child, run)
-        raise
+    finally:
+        if child.poll() is None:
+            _end_launcher(child)
+        # A launcher that was killed, or whose helper on the node was, may have left ranks.
+        end(run.processes(name), grace=0.0)
     if child.returncode != 0:
         own = [failure.reason for failure in run.failures() if failure.component == name]
         # A rank that could not go on because of the server or a peer is not the cause.
@@ -124,24 +131,14 @@ def _read(file: Path) -> ServerInfo | None:
         return None
 
 
-def _end_ranks(child: subprocess.Popen[bytes], run: RunFolder) -> None:
-    """End the launcher, which ends its ranks, and make sure of both."""
+def _end_launcher(child: subprocess.Popen[bytes]) -> None:
+    """End the launcher, which ends its ranks."""
     child.terminate()
     try:
         child.wait(1.5)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-    ranks = [Process.of(int(file.name)) for file in (run.folder / "segments").iterdir() if file.name.isdigit()]
-    end([rank for rank in ranks if rank is not None and _is_child_of(rank, child.pid)], grace=0.0)
-
-
-def _is_child_of(process: Process, session: int) -> bool:
-    """Whether `process` belongs to the session that the launcher `session` was started in."""
-    try:
-        return os.getsid(process.pid) == session
-    except ProcessLookupError:
-        return False
 
 
 def _linger(run: RunFolder) -> None:

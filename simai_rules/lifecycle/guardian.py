@@ -29,9 +29,8 @@ class Guardian:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        guardian = Process.of(self._process.pid)
-        if guardian is not None:
-            run.name_guardian(guardian)
+        self.process = Process.of(self._process.pid) or Process(self._process.pid, 0)
+        run.name_guardian(self.process)
         self._run = run
 
     def dismiss(self) -> None:

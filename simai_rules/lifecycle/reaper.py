@@ -6,7 +6,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from simai_rules.files import write_json
+from simai_rules.errors import UserError
+from simai_rules.files import locked, write_json
+from simai_rules.launch.allocation import state_folder
 from simai_rules.lifecycle.run_folder import RunFolder, all_runs
 from simai_rules.process import end, wait_ended
 from simai_rules.staging.errors import ServerLost
@@ -14,29 +16,38 @@ from simai_rules.staging.info import ServerInfo
 
 # Components notice the end of their server or of a peer and say so in their log; then they are ended.
 GRACE_S = 2.0
+LOCK_S = 60.0
 _SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - where MPI keeps its segments
 
 
 def clean(run: RunFolder, why: str) -> None:
     """End what is left of `run` and remove all that it made; `why` is the reason for a server that just vanished."""
-    # Who is dead by now has ended before the server did: the cause comes first.
-    _explain_unfinished(run)
-    _say_that_server_ended(run, why)
-    launchers = [launcher for _, launcher in run.components().values()]
-    wait_ended(launchers, GRACE_S)
-    end([*launchers, *run.processes()], grace=0.5)
-    _explain_unfinished(run)
-    _remove_segments(run)
-    for path, only_if_empty in run.claims():
-        _remove(path, only_if_empty)
-    shutil.rmtree(run.folder, ignore_errors=True)
+    try:
+        # Who is dead by now has ended before the server did: the cause comes first.
+        _explain_unfinished(run)
+        _say_that_server_ended(run, why)
+        launchers = [launcher for _, launcher in run.components().values()]
+        wait_ended(launchers, GRACE_S)
+        end([*launchers, *run.processes()], grace=0.5)
+        _explain_unfinished(run)
+    finally:
+        _remove_segments(run)
+        for path, only_if_empty in run.claims():
+            _remove(path, only_if_empty)
+        shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def reap_dead_runs() -> list[str]:
-    """Clean the runs of this user on this node whose owner and guardian are dead; return their ids."""
-    dead = [run for run in all_runs() if not run.in_use() and _old_enough(run)]
-    for run in dead:
-        clean(run, "its processes were killed")
+    """Clean the runs of this user on this node whose owner and guardian are dead; return their ids.
+
+    A run whose notes cannot be read any more (somebody emptied the temporary folder) is removed as far as it is known.
+    """
+    with locked(state_folder() / "reaper.lock", LOCK_S):
+        dead = [run for run in all_runs() if not run.in_use() and _old_enough(run)]
+        for run in dead:
+            with suppress(OSError, ValueError, KeyError, UserError):
+                clean(run, "its processes were killed")
+            shutil.rmtree(run.folder, ignore_errors=True)
     return [run.run_id for run in dead]
 
 
@@ -60,7 +71,7 @@ def _say_that_server_ended(run: RunFolder, why: str) -> None:
     if why and any(state != "done" for state in states):
         run.fail("server", f"staging server of {info.backend}: {why}")
     content = info.as_dict() | {"state": "failed" if why else "stopped", "reason": why, "address": {}}
-    with suppress(OSError):
+    with suppress(UserError):
         write_json(file, content, mode=0o600)
 
 
@@ -74,7 +85,7 @@ def _explain_unfinished(run: RunFolder) -> None:
 
 def _remove_segments(run: RunFolder) -> None:
     """Remove the shared memory that ranks of this run had mapped and that nobody maps any more."""
-    for file in (run.folder / "segments").iterdir():
+    for file in run.folder.glob("segments/*"):
         for line in file.read_text().splitlines():
             path = Path(line)
             if line.startswith(_SHARED_MEMORY) and path.parent == Path(_SHARED_MEMORY) and not path.is_symlink():

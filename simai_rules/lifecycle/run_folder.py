@@ -3,7 +3,7 @@
 <tmp>/simai-rules-<uid>/run-<id>/
     lease.json              the run: its owner (serve), guardian, server.json and folder of the point
     claims/<n>.json         what the run made outside of this folder, written down before it is made
-    processes/<pid>         every process of the run that has to be gone in the end, with its start time
+    processes/<pid>         every process of the run that has to be gone in the end: its start, and whose it is
     components/<name>.json  a component: its launcher's process, and whether it is running, done or failed
     failures/<name>.json    why a part has failed; the earliest is the cause of the others
     segments/<pid>          shared memory of MPI that a rank has mapped
@@ -15,15 +15,21 @@ import secrets
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from simai_rules.errors import UserError
 from simai_rules.files import write_json
 from simai_rules.launch.allocation import state_folder
 from simai_rules.process import Process, dying_with
 
 ComponentState = Literal["running", "done", "failed"]
+
+
+class RunEnded(UserError):
+    """The run's folder is gone: its server has ended, and its guardian has cleaned up."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class RunFolder:
 
     def name_guardian(self, guardian: Process) -> None:
         """Write down which process removes the run's things."""
-        write_json(self.folder / "lease.json", self.lease | {"guardian": list(guardian)}, mode=0o600)
+        self._write("lease.json", self.lease | {"guardian": list(guardian)})
 
     def in_use(self) -> bool:
         """Whether the owner or the guardian of the run is alive."""
@@ -87,22 +93,24 @@ class RunFolder:
 
         only_if_empty: a folder that others may use as well; it is left where there is anything in it.
         """
-        write_json(
-            self.folder / "claims" / f"{time.monotonic_ns()}.json",
-            {"path": str(path.absolute()), "only_if_empty": only_if_empty},
-            mode=0o600,
-        )
+        content = {"path": str(path.absolute()), "only_if_empty": only_if_empty}
+        self._write(f"claims/{time.monotonic_ns()}.json", content)
 
     def claims(self) -> list[tuple[Path, bool]]:
         """Return what the run made, newest first, with whether it is removed only if empty."""
         found = []
-        for file in sorted((self.folder / "claims").glob("*.json"), key=lambda file: int(file.stem), reverse=True):
+        for file in sorted(self.folder.glob("claims/[!.]*.json"), key=lambda file: int(file.stem), reverse=True):
             claim = json.loads(file.read_text())
             found.append((Path(claim["path"]), bool(claim["only_if_empty"])))
         return found
 
     def start_child(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        owner: str = "server",
     ) -> subprocess.Popen[bytes]:
         """Start a process of the run that dies with this one, in a session of its own; it is written down."""
         child = subprocess.Popen(
@@ -113,55 +121,67 @@ class RunFolder:
             start_new_session=True,
             preexec_fn=dying_with(os.getpid()),
         )
-        self.add_process(child.pid)
+        self.add_process(child.pid, owner)
         return child
 
-    def add_process(self, pid: int) -> None:
-        """Write down a process that has to be gone when the run has ended."""
-        process = Process.of(pid)
-        if process is not None:
-            (self.folder / "processes" / str(pid)).write_text(str(process.start))
+    def add_process(self, pid: int, owner: str) -> None:
+        """Write down a process of `owner` ("server" or a component) that has to be gone when the run has ended.
 
-    def processes(self) -> list[Process]:
-        """Return the processes of the run that were written down, dead ones included."""
-        return [
-            Process(int(file.name), int(text))
-            for file in (self.folder / "processes").iterdir()
-            if (text := file.read_text()).isdigit()
-        ]
+        On another node than the run's first there is no such folder, and nothing is written: pids mean nothing there.
+        """
+        process = Process.of(pid)
+        folder = self.folder / "processes"
+        if process is not None and folder.is_dir():
+            (folder / str(pid)).write_text(f"{process.start} {owner}")
+
+    def processes(self, owner: str | None = None) -> list[Process]:
+        """Return the processes of the run (of `owner` only, if given) that were written down, dead ones included."""
+        found = []
+        for file in self.folder.glob("processes/*"):
+            start, _, whose = file.read_text().partition(" ")
+            if start.isdigit() and owner in (None, whose):
+                found.append(Process(int(file.name), int(start)))
+        return found
 
     def set_component(self, name: str, state: ComponentState) -> None:
         """Say how far the component `name`, whose launcher is this process, has come."""
-        write_json(
-            self.folder / "components" / f"{name}.json",
-            {"state": state, "launcher": list(Process.current())},
-            mode=0o600,
-        )
+        self._write(f"components/{name}.json", {"state": state, "launcher": list(Process.current())})
 
     def components(self) -> dict[str, tuple[ComponentState, Process]]:
         """Return the components that have started: their state and their launcher's process."""
         found = {}
-        for file in (self.folder / "components").glob("[!.]*.json"):
+        for file in self.folder.glob("components/[!.]*.json"):
             entry = json.loads(file.read_text())
             found[file.stem] = (entry["state"], Process(*entry["launcher"]))
         return found
 
     def fail(self, component: str, reason: str) -> None:
-        """Write down why `component` has failed, here and in the point's folder; a first reason is kept."""
+        """Write down why `component` has failed, here and in the point's folder; a first reason is kept.
+
+        Where the point's folder has gone or is full, the note here has to do: ending and cleaning are more important.
+        """
         here = self.folder / "failures" / f"{component}.json"
         if not here.exists():
-            write_json(here, {"component": component, "reason": reason, "time": time.time()})
-        point_folder = self.lease.get("point_folder")
-        if point_folder:
-            write_json(Path(point_folder) / "failures" / here.name, json.loads(here.read_text()))
+            self._write(f"failures/{component}.json", {"component": component, "reason": reason, "time": time.time()})
+        point_folder = Path(self.lease.get("point_folder") or os.devnull)
+        if point_folder.is_dir():
+            with suppress(UserError):
+                write_json(point_folder / "failures" / here.name, json.loads(here.read_text()))
 
     def failures(self) -> list[Failure]:
         """Return why parts of the run have failed, the cause (the earliest) first."""
         found = []
-        for file in (self.folder / "failures").glob("[!.]*.json"):
+        for file in self.folder.glob("failures/[!.]*.json"):
             entry = json.loads(file.read_text())
             found.append(Failure(entry["component"], entry["reason"], entry["time"]))
         return sorted(found, key=lambda failure: failure.time)
+
+    def _write(self, name: str, content: Any) -> None:
+        """Write a file of the folder; raises RunEnded where the folder has been removed, and does not make it again."""
+        file = self.folder / name
+        if not file.parent.is_dir():
+            raise RunEnded(f"the run {self.run_id} has ended: its folder {self.folder} has been removed")
+        write_json(file, content, mode=0o600)
 
 
 def all_runs() -> list[RunFolder]:

@@ -17,6 +17,7 @@ from simai_rules.lifecycle.guardian import Guardian
 from simai_rules.lifecycle.reaper import reap_dead_runs
 from simai_rules.lifecycle.run_folder import RunFolder, all_runs
 from simai_rules.lifecycle.watch import Ending, Watch
+from simai_rules.process import Process, wait_ended
 from simai_rules.staging.info import ServerInfo, State
 from simai_rules.staging.server import Server, ServerFailed
 from simai_rules.staging.servers import make_server
@@ -24,6 +25,7 @@ from simai_rules.staging.servers import make_server
 # How long a point waits for another run to give its nodes back.
 NODES_DEADLINE_S = 3600.0
 _LOOK_EVERY_S = 0.1
+CLEANED_S = 30.0
 
 
 class PointBusy(UserError):
@@ -42,11 +44,11 @@ class Service:
         nodes: int,
         needed: int,
         point: Path | None,
+        watch: Watch,
     ) -> None:
         self._config, self._staging, self._output = config, staging, output.absolute()
         self._nodes, self._needed = nodes, needed
-        _refuse_if_busy(self._output)
-        self._watch = Watch()
+        self._watch = watch
         self._run = RunFolder.create(self._output, point)
         self._guardian = Guardian(self._run)
         self._info = ServerInfo(
@@ -56,7 +58,7 @@ class Service:
             run_folder=str(self._run.folder),
             pid=os.getpid(),
         )
-        self._ledger = Ledger(local_allocation())
+        self._ledger = Ledger(local_allocation(), [Process.current(), self._guardian.process])
         self._server: Server | None = None
 
     def run(self) -> int:
@@ -80,8 +82,8 @@ class Service:
         finally:
             if self._server is not None:
                 self._server.stop()
-            self._ledger.give_back()
             self._guardian.dismiss()
+            self._ledger.give_back()
 
     def _start(self) -> Server:
         """Take the nodes, start the server on them and prove it."""
@@ -125,32 +127,49 @@ class Service:
             self._tell("failed", reason)
         elif self._output.exists():
             # Snakemake removes the file of a service that it has ended; it need not come back.
-            self._tell("stopped")
+            self._tell("stopped", reason)
         return 1 if failed else 0
 
 
 def serve(
-    config: BackendConfig, staging: StagingConfig, output: Path, *, nodes: int, needed: int, point: Path | None
+    config: BackendConfig,
+    staging: StagingConfig,
+    output: Path,
+    *,
+    nodes: int,
+    needed: int,
+    point: Path | None,
+    parent: int | None,
 ) -> int:
     """Run a staging server until it is told to end; see Service.
 
     nodes: how many it takes out of the allocation (0: it runs on the first, which stays free for others); needed: bytes
-    that may be staged at the same time; point: the folder of the point, which gets a copy of the failures (None: none).
+    that may be staged at the same time; point: the folder of the point, which gets a copy of the failures (None: none);
+    parent: see Watch.
     """
+    watch = Watch(parent)
+    _refuse_if_busy(output.absolute())
     for run_id in reap_dead_runs():
         print(f"removed what the dead run {run_id} had left", flush=True)  # noqa: T201 - the job's log
     if point is not None:
         for old in (point / "failures").glob("*.json"):
             old.unlink()
-    return Service(config, staging, output, nodes=nodes, needed=needed, point=point).run()
+    return Service(config, staging, output, nodes=nodes, needed=needed, point=point, watch=watch).run()
 
 
 def _refuse_if_busy(output: Path) -> None:
-    """Raise PointBusy if a living run serves the same file: two runs of one point would mix their results."""
+    """Raise PointBusy if a living run serves the same file: two runs of one point would mix their results.
+
+    A run of which only the guardian is left is waited for: it is about to be gone.
+    """
     for run in all_runs():
         lease = run.lease
-        if lease.get("server_file") == str(output) and run.in_use():
+        if lease.get("server_file") != str(output):
+            continue
+        if Process(*lease["owner"]).alive:
             raise PointBusy(
                 f"{output.parent} is being run by another process ({lease['owner'][0]}). Wait for it, or end that "
                 "snakemake first; two runs of a point at the same time would mix their results."
             )
+        if lease["guardian"]:
+            wait_ended([Process(*lease["guardian"])], CLEANED_S)

@@ -16,11 +16,14 @@ class Ending(UserError):
 
 
 class Watch:
-    """Notices SIGTERM and SIGINT, and the end of the process that started this one."""
+    """Notices SIGTERM and SIGINT, and the end of the process that started this one.
 
-    def __init__(self) -> None:
+    parent: its pid, as that process or its shell knew it; by now it may have ended, and os.getppid() name another.
+    """
+
+    def __init__(self, parent: int | None = None) -> None:
         self.signal = 0
-        self._parent = os.getppid()
+        self._parent = parent or os.getppid()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
 

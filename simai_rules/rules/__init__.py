@@ -1,7 +1,10 @@
 """The shared rules (*.smk) that experiments import, and what they need of Python while Snakemake reads them."""
 
+import fcntl
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from simai_rules.files import replacing
 from simai_rules.resources import shipped
@@ -12,6 +15,33 @@ _FOLDER = Path(__file__).resolve().parent
 def rules_file(name: str) -> str:
     """Return the path of the shared rules `name`, such as `one_to_one.smk`, for a `module` statement."""
     return str(_FOLDER / name)
+
+
+_held: list[IO[str]] = []
+
+
+def lock_results(results: str) -> None:
+    """Keep other snakemake processes from running the experiment `results` until this one has ended, however it ends.
+
+    Snakemake's own lock stays after a `kill -9` and is switched off in the profiles (nolock); this one is the kernel's.
+    Raises WorkflowError, which Snakemake prints as a message, where another process has it.
+    """
+    from snakemake.exceptions import WorkflowError
+
+    path = Path(".snakemake/simai-rules", f"{results.replace('/', '_')}.lock")
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise WorkflowError(
+            f"{results} is being run by another snakemake (process {file.read() or 'unknown'}). Wait for it, or end it "
+            "first: two of them would remove each other's files."
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    _held.append(file)
 
 
 def render_staging_rules(backends: Iterable[str], folder: Path) -> list[str]:

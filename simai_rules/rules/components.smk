@@ -16,6 +16,7 @@ rule simulation:
         nodes=0,
     shell:
         "exec simai-rules run simulation --point {input.point:q} --server {input.server:q} "
+        '--parent "$PPID" '
         "--output {output.events:q} > {log:q} 2>&1"
 
 
@@ -33,4 +34,5 @@ rule training:
         nodes=0,
     shell:
         "exec simai-rules run training --point {input.point:q} --server {input.server:q} "
+        '--parent "$PPID" '
         "--output {output.events:q} > {log:q} 2>&1"

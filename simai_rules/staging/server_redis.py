@@ -27,8 +27,7 @@ bind {host}
 port {port}
 requirepass {password}
 protected-mode yes
-dir {folder}
-logfile {folder}/redis.log
+logfile redis.log
 save ""
 appendonly no
 daemonize no
@@ -115,9 +114,7 @@ class RedisServer:
     def _launch(self, program: Path, port: int, password: str) -> None:
         """Write the settings, readable by this user alone, and start the server with them."""
         settings = self._folder / "redis.conf"
-        text = _SETTINGS.format(
-            host=_LOOPBACK, port=port, password=password, folder=self._folder, io_threads=self.config.io_threads
-        )
+        text = _SETTINGS.format(host=_LOOPBACK, port=port, password=password, io_threads=self.config.io_threads)
         with os.fdopen(os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
         (self._folder / "redis.log").unlink(missing_ok=True)

@@ -4,6 +4,7 @@ The server is a process of its own, `simai-rules serve`. It ends with the proces
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -90,7 +91,10 @@ class ServerManager:
         log = Path(self._folder.name, "serve.log")
         with log.open("w") as output:
             self._process = subprocess.Popen(
-                [*command, "--output", str(self._file)], stdout=output, stderr=output, text=True
+                [*command, "--parent", str(os.getpid()), "--output", str(self._file)],
+                stdout=output,
+                stderr=output,
+                text=True,
             )
         deadline = time.monotonic() + self.timeout
         while True:

@@ -26,7 +26,7 @@ def test_local_allocation_is_this_machine():
 
 
 def test_nodes_are_taken_and_given_back():
-    ledger = Ledger(Allocation("a", ("n1", "n2", "n3")))
+    ledger = Ledger(Allocation("a", ("n1", "n2", "n3")), [Process.current()])
     assert ledger.take(2, 0, nothing, nothing) == ["n1", "n2"]
     assert ledger.take(1, 0, nothing, nothing) == ["n3"]
     ledger.give_back()
@@ -35,13 +35,13 @@ def test_nodes_are_taken_and_given_back():
 
 def test_too_large_a_wish_is_refused_at_once():
     with pytest.raises(NoFreeNodes, match=r"asks for 3 nodes; the allocation 'a' has 2 \(n1, n2\)"):
-        Ledger(Allocation("a", ("n1", "n2"))).take(3, 60, nothing, nothing)
+        Ledger(Allocation("a", ("n1", "n2")), [Process.current()]).take(3, 60, nothing, nothing)
 
 
 def test_a_node_held_by_a_living_process_stays_taken_and_that_of_a_dead_one_is_free():
-    ledger = Ledger(Allocation("a", ("n1",)))
+    ledger = Ledger(Allocation("a", ("n1",)), [Process.current()])
     holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    ledger.path.write_text(json.dumps({"n1": list(Process.of(holder.pid))}))
+    ledger.path.write_text(json.dumps({"n1": [list(Process.of(holder.pid))]}))
     told = []
     with pytest.raises(NoFreeNodes, match=str(holder.pid)):
         ledger.take(1, 0.3, told.append, nothing)
@@ -51,10 +51,22 @@ def test_a_node_held_by_a_living_process_stays_taken_and_that_of_a_dead_one_is_f
     assert ledger.take(1, 0, nothing, nothing) == ["n1"]
 
 
+def test_a_node_is_free_only_when_all_its_holders_have_ended():
+    guardian = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    dead = [1, Process.current().start]
+    ledger = Ledger(Allocation("a", ("n1",)), [Process.current()])
+    ledger.path.write_text(json.dumps({"n1": [dead, list(Process.of(guardian.pid))]}))
+    with pytest.raises(NoFreeNodes):
+        ledger.take(1, 0.2, nothing, nothing)
+    guardian.kill()
+    guardian.wait()
+    assert ledger.take(1, 0, nothing, nothing) == ["n1"]
+
+
 def test_waiting_can_be_ended():
-    ledger = Ledger(Allocation("a", ("n1",)))
+    ledger = Ledger(Allocation("a", ("n1",)), [Process.current()])
     holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    ledger.path.write_text(json.dumps({"n1": list(Process.of(holder.pid))}))
+    ledger.path.write_text(json.dumps({"n1": [list(Process.of(holder.pid))]}))
 
     def stop():
         raise UserError("told to end")
@@ -68,7 +80,7 @@ def test_waiting_can_be_ended():
 
 
 def test_a_ledger_cut_short_counts_as_empty():
-    ledger = Ledger(Allocation("a", ("n1",)))
+    ledger = Ledger(Allocation("a", ("n1",)), [Process.current()])
     ledger.path.write_text('{"n1": [12')
     assert ledger.take(1, 0, nothing, nothing) == ["n1"]
 
@@ -77,7 +89,7 @@ def test_many_processes_never_hold_a_node_at_the_same_time(tmp_path):
     code = (
         "import tempfile, sys, time; tempfile.tempdir = sys.argv[1]\n"
         "from simai_rules.launch.allocation import *\n"
-        "ledger = Ledger(Allocation('a', ('n1', 'n2')))\n"
+        "ledger = Ledger(Allocation('a', ('n1', 'n2')), [Process.current()])\n"
         "import os\n"
         "for _ in range(5):\n"
         "    node, = ledger.take(1, 60, lambda _: None, lambda: None)\n"

@@ -13,6 +13,9 @@ from experiment import ENDLESS, Experiment
 
 from simai_rules.launch.launcher import find_program
 
+# 5 s is what is promised; a machine that is busy with other tests gets twice as long.
+GONE_S = 10.0
+
 pytestmark = pytest.mark.skipif(find_program("mpiexec") is None, reason="no mpiexec: pip install 'simai-rules[mpi]'")
 
 
@@ -25,11 +28,24 @@ def process_of(traces, *words):
     raise AssertionError(f"no process with {words}: {traces.processes()}")
 
 
+# What the earliest note says: who died, not who noticed.
+causes = {
+    "server's shell": "staging server",
+    "redis-server": "was ended by signal 9",
+    "launcher of the simulation": "simulation was killed",
+    "launcher of the training": "training was killed",
+    "mpiexec's helper": "the launcher ended with",
+    "mpiexec": "was ended by SIGKILL",
+    "simulation rank": "simulation: ",
+    "training rank": "training: ",
+    "snakemake": "has ended",
+}
 VICTIMS = {
     "server's shell": lambda traces, info: psutil.Process(info["pid"]),
     "redis-server": lambda traces, info: process_of(traces, "redis-server"),
     "launcher of the simulation": lambda traces, info: process_of(traces, "run simulation"),
     "launcher of the training": lambda traces, info: process_of(traces, "run training"),
+    "mpiexec's helper": lambda traces, info: process_of(traces, "hydra_pmi_proxy"),
     "mpiexec": lambda traces, info: process_of(traces, "mpiexec", "entry simulation"),
     "simulation rank": lambda traces, info: process_of(traces, "python", "components.entry simulation"),
     "training rank": lambda traces, info: process_of(traces, "python", "components.entry training"),
@@ -43,6 +59,12 @@ def reasons(point: Path) -> dict[str, str]:
     return {entry["component"]: entry["reason"] for entry in found}
 
 
+def cause(point: Path) -> str:
+    """The earliest reason that was noted in the point's folder."""
+    found = [json.loads(file.read_text()) for file in (point / "failures").glob("*.json")]
+    return min(found, key=lambda entry: entry["time"])["reason"]
+
+
 @pytest.mark.parametrize("victim", [name for name in VICTIMS if name != "guardian"])
 def test_sigkill(traces, tmp_path, victim):
     backend = "redis" if victim == "redis-server" else "node-local"
@@ -54,12 +76,12 @@ def test_sigkill(traces, tmp_path, victim):
     traces.note_segments()
     process = VICTIMS[victim](traces, info)
     process.kill()
-    killed = time.monotonic()
+    left = traces.left_after(GONE_S, "-m snakemake")
+    assert left == []
     output, _ = snakemake.communicate(timeout=60)
-    assert traces.left_after(max(0.1, 10 - (time.monotonic() - killed))) == [], output
-    assert snakemake.returncode != 0
+    assert snakemake.returncode != 0, output
     assert not (point / "training.parquet").exists()
-    assert reasons(point), "nobody said why"
+    assert causes[victim] in cause(point)
     experiment.config["training"] = {**ENDLESS, "iterations": 20}
     experiment.save()
     code, output = experiment.run(*experiment.events(point))
@@ -84,6 +106,19 @@ def test_peers_say_why_they_ended(traces, tmp_path):
     assert "SIGKILL" in found["training"]
     assert not Path(info["run_folder"]).exists()
     assert time.monotonic() - killed < 30
+
+
+def test_a_second_snakemake_is_refused_and_leaves_the_first_alone(traces, tmp_path):
+    experiment = Experiment(tmp_path / "e", traces.environment)
+    first = experiment.start(*experiment.events(experiment.point()))
+    experiment.wait_until_coupled(experiment.point())
+    code, output = experiment.run()
+    assert code != 0
+    assert f"is being run by another snakemake (process {first.pid})" in output
+    assert "Traceback" not in output
+    first.communicate(timeout=120)
+    assert first.returncode == 0
+    assert (experiment.point() / "training.parquet").exists()
 
 
 def test_a_killed_guardian_does_not_end_the_run(traces, tmp_path):

@@ -1,18 +1,20 @@
 """The run folder: claims newest first, the first failure is kept, processes are known by their start."""
 
 import json
+import os
 import subprocess
 
 import pytest
 
 from simai_rules.lifecycle.reaper import clean, reap_dead_runs
-from simai_rules.lifecycle.run_folder import RunFolder, all_runs
+from simai_rules.lifecycle.run_folder import RunEnded, RunFolder, all_runs
 from simai_rules.process import Process
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "point").mkdir()
     return RunFolder.create(tmp_path / "server.json", tmp_path / "point")
 
 
@@ -64,9 +66,9 @@ def test_a_claimed_link_is_removed_not_followed(run, tmp_path):
 def test_cleaning_ends_the_processes_of_the_run_only(run):
     mine = subprocess.Popen(["sleep", "60"])
     other = subprocess.Popen(["sleep", "60"])
-    run.add_process(mine.pid)
+    run.add_process(mine.pid, "server")
     # A pid that was written down for a process that has ended, and that somebody else has by now.
-    (run.folder / "processes" / str(other.pid)).write_text(str(Process.of(other.pid).start - 1))
+    (run.folder / "processes" / str(other.pid)).write_text(f"{Process.of(other.pid).start - 1} server")
     clean(run, "")
     assert mine.wait(5) != 0
     assert other.poll() is None
@@ -99,3 +101,38 @@ def test_only_dead_runs_are_reaped(run):
     (run.folder / "lease.json").write_text(json.dumps(lease))
     assert reap_dead_runs() == [run.run_id]
     assert all_runs() == []
+
+
+def test_a_folder_that_was_removed_is_not_made_again(run, tmp_path):
+    clean(run, "")
+    for write in (
+        lambda: run.set_component("training", "running"),
+        lambda: run.fail("training", "x"),
+        lambda: run.claim(tmp_path / "x"),
+    ):
+        with pytest.raises(RunEnded):
+            write()
+    run.add_process(1, "training")
+    assert not run.folder.exists()
+
+
+def test_a_broken_run_folder_is_removed_and_does_not_stop_the_others(run, tmp_path):
+    broken = run.folder.with_name("run-0000000000000000")
+    (broken / "components").mkdir(parents=True)
+    (broken / "components/training.json").write_text("{cut sho")
+    os.utime(broken, (0, 0))
+    lease = run.lease | {"owner": [run.lease["owner"][0], 1], "guardian": None}
+    (run.folder / "lease.json").write_text(json.dumps(lease))
+    assert sorted(reap_dead_runs()) == sorted([run.run_id, "0" * 16])
+    assert all_runs() == []
+
+
+def test_a_point_folder_that_cannot_be_written_does_not_stop_the_cleaning(run, tmp_path):
+    (tmp_path / "point/failures").write_text("a file where a folder should be")
+    mine = tmp_path / "mine"
+    run.claim(mine)
+    mine.mkdir()
+    (run.folder / "components/training.json").write_text('{"state": "running", "launcher": [1, 1]}')
+    clean(run, "its process was killed")
+    assert not mine.exists()
+    assert not run.folder.exists()
