@@ -7,7 +7,6 @@ python -m benchmarks.dryrun [points]
 """
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -77,8 +76,8 @@ def prepare(folder: Path, points: int) -> tuple[Path, Path]:
 
 
 def dry_run(folder: Path, *options: str) -> float:
-    """Return the CPU seconds of a dry run: on a busy machine the wall time says more about its other users."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Return the wall seconds of a dry run."""
+    start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", *options],
         cwd=folder,
@@ -87,8 +86,7 @@ def dry_run(folder: Path, *options: str) -> float:
         stderr=subprocess.DEVNULL,
         check=True,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start
 
 
 def main(arguments: list[str]) -> int:
@@ -100,7 +98,7 @@ def main(arguments: list[str]) -> int:
         profile = str(shipped("profiles") / "default")
         result = compare(lambda _: dry_run(ours, "--profile", profile), lambda _: dry_run(bare, "--cores", "8"), ROUNDS)
         wall = time.perf_counter() - start
-    table = Table((f"{'CPU time of snakemake -n':<24}", "ours", "bare", "ours/bare", "target"))
+    table = Table((f"{'wall time of snakemake -n':<25}", "ours", "bare", "ours/bare", "target"))
     ratio = 1 / result.ratio
     cells = (f"{points} points", f"{result.ours_s:.1f} s", f"{result.raw_s:.1f} s", f"{ratio:.2f}")
     table.add(*cells, target=f"<= {TARGET}", met=ratio <= TARGET)

@@ -22,6 +22,13 @@ class Verdict:
     ranking: list[tuple[str, Estimate]]
     without: list[str]
     """Backends with no result at this size."""
+    asides: dict[str, float]
+    """Mean seconds per snapshot that looking for data (polls) and deleting it take, both sides together."""
+
+    @property
+    def outweighed(self) -> list[str]:
+        """The backends on which polls and deletes take longer than the transfers themselves."""
+        return [name for name, estimate in self.ranking if self.asides[name] > estimate.value]
 
     @property
     def level(self) -> list[str]:
@@ -60,21 +67,22 @@ def verdicts(grid: Grid) -> list[Verdict]:
     """Compare the backends at every message size of which at least one backend has results."""
     found = []
     for size in grid.sizes:
-        ranking, without = [], []
+        ranking, without, asides = [], [], {}
         for backend in grid.backends:
             samples = [result.samples for result in grid.done(size, backend) if result.samples]
             if samples:
                 repeats = [[each.write.seconds, each.read.seconds] for each in samples]
                 ranking.append((backend, median_over_repeats(repeats)))
+                asides[backend] = sum(each.parts["poll and delete"] for each in samples) / len(samples)
             else:
                 without.append(backend)
         if ranking:
-            found.append(Verdict(size, sorted(ranking, key=lambda item: item[1].value), without))
+            found.append(Verdict(size, sorted(ranking, key=lambda item: item[1].value), without, asides))
     return found
 
 
 def headline(found: Sequence[Verdict]) -> str:
-    """Say in one or two sentences which backend exchanges data fastest, over all message sizes."""
+    """Say in a few sentences which backend writes and reads fastest at which size, and what that leaves out."""
     compared = [verdict for verdict in found if len(verdict.ranking) > 1]
     if not found:
         return "No recommendation yet: no point has measured transfers."
@@ -90,10 +98,22 @@ def headline(found: Sequence[Verdict]) -> str:
         number = "both" if len(members) == 2 else f"all {len(members)}"
         where = f"{number} message sizes compared" if everywhere else _and(sizes)
         if len(level) == 1:
-            sentences.append(f"{level[0]} exchanges data fastest at {where}{_behind(members)}.")
+            sentences.append(f"{level[0]} writes and reads fastest at {where}{_behind(members)}.")
         else:
             sentences.append(f"No clear difference between {_and(list(level))} at {where}{_behind(members)}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *_left_out(found)])
+
+
+def _left_out(found: Sequence[Verdict]) -> list[str]:
+    """Say where polls and deletes cost more than the transfers, and which backends have no result at a size."""
+    sentences = []
+    for name in sorted({name for verdict in found for name in verdict.outweighed}):
+        sizes = [size_text(verdict.size) for verdict in found if name in verdict.outweighed]
+        sentences.append(f"On {name}, looking for data and deleting it takes longer than that at {_and(sizes)}.")
+    for name in sorted({name for verdict in found for name in verdict.without}):
+        sizes = [size_text(verdict.size) for verdict in found if name in verdict.without]
+        sentences.append(f"No result of {name} at {_and(sizes)}.")
+    return sentences
 
 
 def _behind(members: Sequence[Verdict]) -> str:

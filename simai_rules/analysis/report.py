@@ -98,7 +98,11 @@ def _verdict_row(verdict: Verdict) -> dict[str, Any]:
         "best": verdict.level if len(verdict.ranking) > 1 else [],
         "text": verdict.text,
         "times": {
-            name: (time_text(estimate.value), f"{time_text(estimate.low)} to {time_text(estimate.high)}")
+            name: (
+                time_text(estimate.value),
+                f"{time_text(estimate.low)} to {time_text(estimate.high)}",
+                time_text(verdict.asides[name]),
+            )
             for name, estimate in verdict.ranking
         },
     }

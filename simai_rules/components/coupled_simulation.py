@@ -113,6 +113,10 @@ class _Writer:
         """
         limits = self._point.staging
         oldest = snapshot_key(self._rank, step - limits.in_flight)
+        full = self._store.poll_staged_data(oldest)
+        self._recorder.add(self._store.last, iteration=iteration, step=step)
+        if not full:
+            return True
         start = time.perf_counter_ns()
         room = True
         while self._store.poll_staged_data(oldest):

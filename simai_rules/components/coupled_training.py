@@ -75,6 +75,7 @@ class _Reader:
         self._point, self._ai, self._rank, self._recorder = point, ai, rank, recorder
         self._store = ai.store
         self._step = 0
+        self._measured = 0
 
     def read(self, iteration: int) -> None:
         """Read and delete the next snapshot, waiting for it; its check and its use are outside of the timed part."""
@@ -87,6 +88,7 @@ class _Reader:
         self._recorder.add(self._store.last, iteration=iteration, step=step)
         if status == "ok":
             self._ai.add_data(snapshot["data"])
+            self._measured += step >= self._point.warmup
         self._step += 1
         if self._step >= self._point.warmup:
             self._recorder.phase = "measured"
@@ -101,10 +103,11 @@ class _Reader:
             self.read(iteration)
 
     def require_measured(self) -> None:
-        """Raise UserError if no snapshot after the warm-up was read: there would be nothing to show."""
-        if self._step <= self._point.warmup:
+        """Raise UserError if no snapshot after the warm-up was read whole: there would be nothing to show."""
+        if not self._measured:
             raise UserError(
-                f"The training read {self._step} snapshots in its {self._point.training.iterations} iterations, and "
-                f"the first {self._point.warmup} are warm-up: nothing was measured. Raise training.iterations, or "
-                "lower simulation.write_every or training.read_every."
+                f"The training read {self._step} snapshots in its {self._point.training.iterations} iterations, of "
+                f"which the first {self._point.warmup} are warm-up and none of the others was whole: nothing was "
+                "measured. Raise training.iterations, or lower simulation.write_every or training.read_every; where "
+                "snapshots were stale or torn, the backend is at fault."
             )

@@ -25,13 +25,7 @@ def stop_key(rank: int) -> str:
 
 
 def check_point(point: Point, ranks: Ranks) -> None:
-    """Raise UserError where other ranks were started than the point has, or a message holds not even one row."""
-    row = point.training.model.features + 1
-    if point.elements < row:
-        raise UserError(
-            f"A message of {point.elements} elements holds no row of {row} (training.model.features = {row - 1} inputs "
-            f"and a target), so there is nothing to learn from. Set elements to at least {row}, or lower the features."
-        )
+    """Raise UserError where another number of ranks was started than the point has."""
     expected = point.nodes * point.simulation.ranks_per_node
     if ranks.size != expected:
         raise UserError(

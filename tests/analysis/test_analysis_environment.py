@@ -19,7 +19,7 @@ def found(root, others=0, expected=None):
 
 
 def test_alike_points_have_a_common_environment_and_enough_repeats_no_warning(tmp_path):
-    for repeat in range(3):
+    for repeat in range(6):
         make_point(tmp_path, repeat=repeat)
     environment, warnings = found(tmp_path)
     assert environment.different == {}

@@ -89,7 +89,7 @@ def test_the_timeline_says_which_ranks_it_leaves_out(tmp_path):
     assert len(names) == 8
 
 
-def test_waiting_is_drawn_before_the_read_and_for_room_but_not_the_pause_before_training(tmp_path):
+def test_waiting_is_drawn_before_the_read_for_room_and_for_other_ranks(tmp_path):
     from simai_rules.analysis.figures.timeline import _lanes_of
     from simai_rules.events.recorder import Recorder
     from simai_rules.events.store import read_events, write_events
@@ -102,6 +102,6 @@ def test_waiting_is_drawn_before_the_read_and_for_room_but_not_the_pause_before_
     write_events(recorder, None, tmp_path / "x.parquet", {})
     (lane,) = _lanes_of("training", read_events(tmp_path / "x.parquet"), {"node0": second})
     assert {kind: spans.tolist() for kind, spans in lane.spans.items()} == {
-        "read": [[4, 5]], "wait": [[2, 4], [21, 25]], "train": [[11, 16]],
+        "read": [[4, 5]], "wait": [[2, 4], [10, 11], [21, 25]], "train": [[11, 16]],
     }  # fmt: skip
     assert lane.transfers == {0: (4, 5)}

@@ -28,7 +28,7 @@ def answer(*points):
 def test_one_backend_fastest_everywhere():
     found, text = answer(*(point(b, e, t * e) for b, t in (("redis", 3), ("node-local", 1.5)) for e in (1000, 10_000)))
     assert text == (
-        "node-local exchanges data fastest at both message sizes compared; the next, redis, takes 2.0 times as long."
+        "node-local writes and reads fastest at both message sizes compared; the next, redis, takes 2.0 times as long."
     )
     assert found[0].text == "node-local is fastest; redis takes 2.0 times as long"
     assert np.isclose(found[0].ranking[0][1].value, 3.0)
@@ -40,8 +40,8 @@ def test_different_backends_at_different_sizes():
         point("redis", 10_000, 30), point("filesystem", 10_000, 10),
     )  # fmt: skip
     assert text == (
-        "redis exchanges data fastest at 4 KB; the next, filesystem, takes 4.0 times as long. "
-        "filesystem exchanges data fastest at 40 KB; the next, redis, takes 3.0 times as long."
+        "redis writes and reads fastest at 4 KB; the next, filesystem, takes 4.0 times as long. "
+        "filesystem writes and reads fastest at 40 KB; the next, redis, takes 3.0 times as long."
     )
 
 

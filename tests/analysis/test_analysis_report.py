@@ -50,7 +50,7 @@ def test_texts_from_results_are_escaped(made):
 
 def test_it_leads_with_the_answer_and_shows_what_is_incomplete(made):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", made[1]))
-    assert "node-local exchanges data fastest at both message sizes compared" in text
+    assert "node-local writes and reads fastest at both message sizes compared" in text
     assert "17 of 18 points done, 1 failed" in text
     assert "of 18 points, 1 failed" in text
     assert point_path("redis", 10_000, 1) in text

@@ -85,18 +85,12 @@ def test_another_number_of_ranks_than_was_started(tmp_path):
     assert "simulation" in run.failures()
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"elements": 7}, "holds no row of 8"),
-        ({}, "1 nodes with 2 ranks each, but 1 ranks were started"),
-    ],
-)
 @pytest.mark.parametrize("component", ["simulation", "training"])
-def test_what_cannot_be_coupled(tmp_path, capsys, monkeypatch, component, settings, message):
+def test_fewer_ranks_than_the_point_has(tmp_path, capsys, monkeypatch, component):
+    message = "1 nodes with 2 ranks each, but 1 ranks were started"
     monkeypatch.delenv("SIMAI_SIZE", raising=False)
     monkeypatch.delenv("SIMAI_CORES", raising=False)
-    run = CoupledRun(tmp_path, **settings)
+    run = CoupledRun(tmp_path)
     files = {name: str(tmp_path / f"{name}.json") for name in ("point", "server")}
     arguments = ["--point", files["point"], "--server", files["server"], "--output", str(tmp_path / "x.parquet")]
     assert entry.main([component, *arguments]) == 1
@@ -112,6 +106,12 @@ def alone(**settings) -> dict:
         "simulation": {"ranks_per_node": 1} | settings.get("simulation", {}),
         "training": {"ranks_per_node": 1, "run_time": None, "iterations": 8} | settings.get("training", {}),
     }
+
+
+def say_ready(run: CoupledRun) -> None:
+    """Do what a training does when it is about to begin."""
+    with DataStore("test", run.info) as store:
+        store.stage_write("ready/0", "ready")
 
 
 def run_here(run: CoupledRun, component: str, capsys) -> tuple[int, str]:
@@ -151,13 +151,33 @@ def test_a_training_that_measures_nothing_is_an_error(tmp_path, capsys):
 
 def test_a_simulation_that_nobody_stops_ends_at_its_limit(tmp_path, capsys):
     run = CoupledRun(tmp_path, **alone(simulation={"max_iterations": 12}))
+    say_ready(run)
     assert run_here(run, "simulation", capsys) == (0, "")
     with DataStore("test", run.info) as store:
         assert [store.poll_staged_data(f"snapshot/0/{step}") for step in range(3)] == [True, True, False]
 
 
+def test_a_simulation_whose_training_does_not_begin_says_so(tmp_path, capsys):
+    run = CoupledRun(tmp_path, **alone(staging={"timeout": 0.2}))
+    code, errors = run_here(run, "simulation", capsys)
+    assert code == 1
+    assert "The training did not begin within 0.2 s (staging.timeout)" in errors
+
+
+def test_a_training_that_reads_nothing_whole_is_an_error(tmp_path, capsys):
+    run = CoupledRun(tmp_path, **alone())
+    payload = Payload(elements=20_003, dtype="float32", features=7, seed=0, repeat=0, rank=0)
+    with DataStore("test", run.info) as store:
+        for step in (0, 1, 2):
+            store.stage_write(f"snapshot/0/{step}", payload.snapshot(0))
+    code, errors = run_here(run, "training", capsys)
+    assert code == 1
+    assert "none of the others was whole" in errors
+
+
 def test_a_simulation_whose_snapshots_nobody_reads_says_so(tmp_path, capsys):
     run = CoupledRun(tmp_path, **alone(staging={"timeout": 0.2, "in_flight": 2}))
+    say_ready(run)
     code, errors = run_here(run, "simulation", capsys)
     assert code == 1
     assert "2 snapshots are staged, and for 0.2 s the training has not read the oldest, 'snapshot/0/0'" in errors

@@ -99,8 +99,8 @@ def _caption(grid: Grid) -> str:
     sentences = [
         "Shorter is better. Each bar adds up the mean time that both sides spend per exchanged snapshot and rank: the "
         "simulation computes, waits for room, serializes, writes and looks for the stop message; the training trains, "
-        "waits for data, reads, deserializes, looks for new snapshots and deletes old ones. Both run at the same time, "
-        "so a bar is work, not elapsed time.",
+        "waits for data and for ranks that are still reading theirs, reads, deserializes, looks for new snapshots and "
+        "deletes old ones. Both run at the same time, so a bar is work, not elapsed time.",
         "Left: the whole step, with the share of the exchange. Right: the exchange alone, on a scale of its own for "
         "each message size. Means over ranks and repeats, without the warm-up.",
         without_results(grid),

@@ -102,7 +102,8 @@ def _caption(grid: Grid) -> str:
         "Higher is better; both axes are logarithmic. Each marker is the median over repeats "
         f"({count} here) of the median over all transfers of all ranks after the warm-up; a transfer counts its "
         "serialization, transport and deserialization, not the waiting for the writer (1 MB = 1e6 bytes).",
-        "Bands and whiskers are 95 % intervals from a bootstrap of repeats and of the transfers inside them.",
+        "Bands and whiskers are 95 % intervals from a bootstrap of repeats and of the transfers inside them; with "
+        "fewer than 6 repeats they are rough. The axis is the array; its header of some 300 bytes counts as well.",
         "A cross at the lower edge: this backend has no result at this size." if crosses else "",
         without_results(grid),
     ]

@@ -116,8 +116,9 @@ def _lanes_of(component: str, table: pa.Table, shifts: dict[str, int]) -> Iterat
     start, step = numbers(table, "start_ns") + shift, numbers(table, "step")
     end = start + numbers(table, "duration_ns")
     reads = [code for code, name in enumerate(operations) if name == "read"]
-    # A read shows its waiting first; all of a "wait" is waiting, and a train event starts after its own.
-    ready = np.where(np.isin(operation, reads), start + numbers(table, "wait_ns"), start)
+    # A read shows its waiting first; all of a "wait" is waiting; a train event starts after its wait for other ranks.
+    waited = numbers(table, "wait_ns")
+    ready = np.where(np.isin(operation, reads), start + waited, start)
     for rank in np.unique(ranks)[:MOST_RANKS]:
         spans: dict[str, Times] = {}
         waits: list[Times] = []
@@ -131,6 +132,8 @@ def _lanes_of(component: str, table: pa.Table, shifts: dict[str, int]) -> Iterat
                 spans[name] = times
             if name == "read":
                 waits.append(np.column_stack([start[chosen], ready[chosen]]) / 1e9)
+            if name == "train":
+                waits.append(np.column_stack([start[chosen] - waited[chosen], start[chosen]]) / 1e9)
             if name in ("write", "read"):
                 pairs = zip(step[chosen].tolist(), times.tolist(), strict=True)
                 transfers |= {number: (begun, done) for number, (begun, done) in pairs if number >= 0}
