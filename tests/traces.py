@@ -23,9 +23,9 @@ class Traces:
         return {path.name for path in Path("/dev/shm").glob(f"{prefix}*")}
 
     def note_segments(self) -> None:
-        """Remember which shared memory of MPI the running ranks have written down: it has to be gone in the end."""
+        """Remember what of MPI's the running ranks have written down: it has to be gone in the end."""
         for file in self.folder.glob("simai-rules-*/run-*/segments/*"):
-            self._segments.update(Path(line).name for line in file.read_text().splitlines())
+            self._segments.update(file.read_text().splitlines())
 
     def processes(self) -> list[str]:
         """Command lines of living processes that inherited TMPDIR or work below it, this one left out."""
@@ -44,8 +44,9 @@ class Traces:
         """Everything that is there now and was not there before."""
         runs = [str(path) for path in self.folder.glob("simai-rules-*/run-*")]
         staged = self._shm("simai-rules-") - self._staged
-        # Other MPI programs of this machine have segments, too; only those of our ranks count.
-        return self.processes() + runs + sorted(staged | (self._shm("mpich_shm_") & self._segments))
+        # Other MPI programs of this machine leave the same; only what our ranks have written down counts.
+        segments = {path for path in self._segments if Path(path).exists()}
+        return self.processes() + runs + sorted(staged | segments)
 
     def left_after(self, seconds: float, but: str = "no such command") -> list[str]:
         """What is still there after `seconds`, without commands with `but`; returns as soon as there is nothing."""

@@ -106,14 +106,23 @@ def headline(found: Sequence[Verdict]) -> str:
 
 def _left_out(found: Sequence[Verdict]) -> list[str]:
     """Say where polls and deletes cost more than the transfers, and which backends have no result at a size."""
-    sentences = []
-    for name in sorted({name for verdict in found for name in verdict.outweighed}):
-        sizes = [size_text(verdict.size) for verdict in found if name in verdict.outweighed]
-        sentences.append(f"On {name}, looking for data and deleting it takes longer than that at {_and(sizes)}.")
-    for name in sorted({name for verdict in found for name in verdict.without}):
-        sizes = [size_text(verdict.size) for verdict in found if name in verdict.without]
-        sentences.append(f"No result of {name} at {_and(sizes)}.")
-    return sentences
+    parts = {
+        "Looking for data and deleting it takes longer than the transfers themselves: ": _where(found, "outweighed"),
+        "No result: ": _where(found, "without"),
+    }
+    return [f"{start}{places}." for start, places in parts.items() if places]
+
+
+def _where(found: Sequence[Verdict], what: str) -> str:
+    """Return `redis at 4 KB and 40 KB; node-local at 4 KB` for the backends in `what` of the verdicts."""
+    sizes: dict[str, list[str]] = {}
+    for verdict in found:
+        for name in getattr(verdict, what):
+            sizes.setdefault(name, []).append(size_text(verdict.size))
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, where in sorted(sizes.items()):
+        names.setdefault(tuple(where), []).append(name)
+    return "; ".join(f"{_and(group)} at {_and(list(where))}" for where, group in names.items())
 
 
 def _behind(members: Sequence[Verdict]) -> str:

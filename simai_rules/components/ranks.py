@@ -74,9 +74,10 @@ class Ranks:
 
 
 def note_shared_memory(run_folder: Path) -> None:
-    """Write down which shared memory this process has mapped, in `run_folder`/segments/<pid>, one path per line.
+    """Write down what MPI leaves when ranks are killed, in `run_folder`/segments/<pid>, one path per line.
 
-    MPI's segments stay behind when ranks are killed; whoever removes the run's things finds them here.
+    That is the shared memory which this process has mapped, and the file in which Hydra's helper, the parent of this
+    process, describes the node to it. Whoever removes the run's things finds them here.
     """
     mapped = {
         line[line.index("/dev/shm/") :]  # noqa: S108 - what MPI has mapped there
@@ -88,7 +89,19 @@ def note_shared_memory(run_folder: Path) -> None:
     folder = run_folder / "segments"
     folder.mkdir(exist_ok=True)
     with (folder / str(os.getpid())).open("a") as file:
-        file.writelines(f"{path}\n" for path in sorted(mapped))
+        file.writelines(f"{path}\n" for path in sorted(mapped | _hydra_files()))
+
+
+def _hydra_files() -> set[str]:
+    """Return the topology files that the parent process has open."""
+    found = set()
+    with suppress(OSError):  # the parent has ended, or is another user's
+        for link in Path(f"/proc/{os.getppid()}/fd").iterdir():
+            with suppress(OSError):
+                target = str(link.readlink())
+                if target.startswith("/tmp/hydra_hwloc_xmlfile_"):  # noqa: S108 - where Hydra puts it
+                    found.add(target)
+    return found
 
 
 def end_all_ranks(run_folder: Path | None) -> None:

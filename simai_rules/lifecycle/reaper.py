@@ -17,19 +17,19 @@ from simai_rules.staging.info import ServerInfo
 # Components notice the end of their server or of a peer and say so in their log; then they are ended.
 GRACE_S = 2.0
 LOCK_S = 60.0
-_SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - where MPI keeps its segments
+_LEFT_BY_MPI = ("/dev/shm/", "/tmp/hydra_hwloc_xmlfile_")  # noqa: S108 - MPI's segments, and Hydra's topology file
 
 
 def clean(run: RunFolder, why: str) -> None:
     """End what is left of `run` and remove all that it made; `why` is the reason for a server that just vanished."""
     try:
         # Who is dead by now has ended before the server did: the cause comes first.
-        _explain_unfinished(run)
+        explain_unfinished(run)
         _say_that_server_ended(run, why)
         launchers = [launcher for _, launcher in run.components().values()]
         wait_ended(launchers, GRACE_S)
         end([*launchers, *run.processes()], grace=0.5)
-        _explain_unfinished(run)
+        explain_unfinished(run)
     finally:
         _remove_segments(run)
         for path, only_if_empty in run.claims():
@@ -75,7 +75,7 @@ def _say_that_server_ended(run: RunFolder, why: str) -> None:
         write_json(file, content, mode=0o600)
 
 
-def _explain_unfinished(run: RunFolder) -> None:
+def explain_unfinished(run: RunFolder) -> None:
     """Give a reason for every component whose launcher is dead and that left none."""
     explained = {failure.component for failure in run.failures()}
     for name, (state, launcher) in run.components().items():
@@ -84,11 +84,12 @@ def _explain_unfinished(run: RunFolder) -> None:
 
 
 def _remove_segments(run: RunFolder) -> None:
-    """Remove the shared memory that ranks of this run had mapped and that nobody maps any more."""
+    """Remove what MPI has left of this run's ranks: shared memory, and files of its launcher."""
     for file in run.folder.glob("segments/*"):
         for line in file.read_text().splitlines():
             path = Path(line)
-            if line.startswith(_SHARED_MEMORY) and path.parent == Path(_SHARED_MEMORY) and not path.is_symlink():
+            known = line.startswith(_LEFT_BY_MPI) and path.parent in (Path("/dev/shm"), Path("/tmp"))  # noqa: S108
+            if known and not path.is_symlink():
                 with suppress(FileNotFoundError):
                     if path.stat().st_uid == os.getuid():
                         path.unlink()

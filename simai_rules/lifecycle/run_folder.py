@@ -6,7 +6,7 @@
     processes/<pid>         every process of the run that has to be gone in the end: its start, and whose it is
     components/<name>.json  a component: its launcher's process, and whether it is running, done or failed
     failures/<name>.json    why a part has failed; the earliest is the cause of the others
-    segments/<pid>          shared memory of MPI that a rank has mapped
+    segments/<pid>          what MPI leaves if this rank is killed: shared memory, a file of Hydra
 """
 
 import json

@@ -14,7 +14,7 @@ from simai_rules.errors import UserError
 from simai_rules.files import write_json
 from simai_rules.launch.allocation import Ledger, local_allocation
 from simai_rules.lifecycle.guardian import Guardian
-from simai_rules.lifecycle.reaper import reap_dead_runs
+from simai_rules.lifecycle.reaper import explain_unfinished, reap_dead_runs
 from simai_rules.lifecycle.run_folder import RunFolder, all_runs
 from simai_rules.lifecycle.watch import Ending, Watch
 from simai_rules.process import Process, wait_ended
@@ -72,6 +72,8 @@ class Service:
                 time.sleep(_LOOK_EVERY_S)
                 self._watch.check()
                 server.check()
+                # Snakemake looks at its jobs once a second and then kills them all; who died first is seen here.
+                explain_unfinished(self._run)
         except Ending as ending:
             return self._end(str(ending), failed=self._watch.orphaned)
         except UserError as error:

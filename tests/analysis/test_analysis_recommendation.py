@@ -6,12 +6,12 @@ from simai_rules.analysis.results import PointResult
 from simai_rules.analysis.samples import PARTS, Samples, Transfers
 
 
-def point(backend, elements, milliseconds, repeat=0):
-    """A point whose writes and reads take `milliseconds` each, give or take 1 %."""
+def point(backend, elements, milliseconds, repeat=0, asides=0.0):
+    """A point whose writes and reads take `milliseconds` each, give or take 1 %, and its polls and deletes `asides`."""
     seconds = milliseconds / 1000 * np.linspace(0.99, 1.01, 51)
     transfers = Transfers(seconds, np.full(51, elements * 4))
     settings = {"backend": backend, "elements": elements, "nodes": 1, "repeat": repeat}
-    samples = Samples(transfers, transfers, dict.fromkeys(PARTS, 0.0))
+    samples = Samples(transfers, transfers, dict.fromkeys(PARTS, 0.0) | {"poll and delete": asides / 1000})
     return PointResult("p", None, settings, "done", samples=samples)
 
 
@@ -43,6 +43,18 @@ def test_different_backends_at_different_sizes():
         "redis writes and reads fastest at 4 KB; the next, filesystem, takes 4.0 times as long. "
         "filesystem writes and reads fastest at 40 KB; the next, redis, takes 3.0 times as long."
     )
+
+
+def test_what_the_times_leave_out_is_said():
+    found, text = answer(
+        point("redis", 1000, 2, asides=9), point("filesystem", 1000, 1, asides=3),
+        point("redis", 10_000, 20, asides=50), failed("filesystem", 10_000),
+    )  # fmt: skip
+    assert text.endswith(
+        "Looking for data and deleting it takes longer than the transfers themselves: "
+        "filesystem at 4 KB; redis at 4 KB and 40 KB. No result: filesystem at 40 KB."
+    )
+    assert found[0].asides == {"redis": 0.009, "filesystem": 0.003}
 
 
 def test_overlapping_intervals_are_no_clear_difference():

@@ -28,12 +28,13 @@ def process_of(traces, *words):
     raise AssertionError(f"no process with {words}: {traces.processes()}")
 
 
-# What the earliest note says: who died, not who noticed.
+# What the earliest note says: who died, not who noticed. Of a launcher's death Snakemake may know before anybody else
+# and kill the other one as well; then nobody can tell which of the two was the first.
 causes = {
     "server's shell": "staging server",
     "redis-server": "was ended by signal 9",
-    "launcher of the simulation": "simulation was killed",
-    "launcher of the training": "training was killed",
+    "launcher of the simulation": "was killed (its launcher",
+    "launcher of the training": "was killed (its launcher",
     "mpiexec's helper": "the launcher ended with",
     "mpiexec": "was ended by SIGKILL",
     "simulation rank": "simulation: ",

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -87,12 +88,15 @@ def test_a_component_whose_launcher_has_gone_is_explained(run, tmp_path):
     assert "simulation was killed" in reason
 
 
-def test_segments_outside_of_shared_memory_are_not_touched(run, tmp_path):
-    precious = tmp_path / "precious"
+def test_of_what_ranks_wrote_down_only_files_of_mpi_are_removed(run, tmp_path):
+    precious, hydra = tmp_path / "precious", Path(f"/tmp/hydra_hwloc_xmlfile_{run.run_id}")
+    lines = [precious, f"/dev/shm/../{precious}", f"/tmp/hydra_hwloc_xmlfile_/../{precious}", hydra]
     precious.write_text("data")
-    (run.folder / "segments/1").write_text(f"{precious}\n/dev/shm/../{precious}\n")
+    hydra.write_text("data")
+    (run.folder / "segments/1").write_text("\n".join(map(str, lines)))
     clean(run, "")
     assert precious.exists()
+    assert not hydra.exists()
 
 
 def test_only_dead_runs_are_reaped(run):
