@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simai_rules.components.component import Component, checked
+from simai_rules.components.component import Component
 from simai_rules.components.ranks import Ranks
 from simai_rules.config.components import ModelConfig
+from simai_rules.config.messages import checked
 from simai_rules.errors import MissingProgram, UserError
 from simai_rules.kernels.pace import Pace, Paced
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ValidationError
-
-from simai_rules.config.base import Strict
-from simai_rules.config.messages import Problems
 from simai_rules.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,8 +11,6 @@ if TYPE_CHECKING:
 
     from simai_rules.staging.datastore import DataStore
     from simai_rules.staging.info import ServerInfo
-
-_Model = TypeVar("_Model", bound=Strict)
 
 
 class Component:
@@ -78,14 +72,3 @@ class Component:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def checked(source: str, model: type[_Model], content: Any) -> _Model:
-    """Return `content`, which came from `source`, as a `model`; raises ConfigError that lists all problems."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problems = Problems(source)
-        problems.add_invalid(error, model)
-        problems.raise_if_any()
-        raise

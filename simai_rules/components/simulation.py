@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simai_rules.components.component import Component, checked
+from simai_rules.components.component import Component
 from simai_rules.components.kernel_run import KernelRun
 from simai_rules.config.base import Strict
 from simai_rules.config.components import KernelConfig
+from simai_rules.config.messages import checked
 from simai_rules.errors import ConfigError, UserError
 from simai_rules.kernels.pace import Paced
 

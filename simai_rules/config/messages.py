@@ -1,10 +1,11 @@
 """Problems of a config as messages: the key's path, the value, what is allowed, and the name that was meant."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from simai_rules.config.base import Strict
 from simai_rules.config.keys import (
     KeyPath,
     choices,
@@ -19,6 +20,8 @@ from simai_rules.config.keys import (
 from simai_rules.errors import ConfigError
 
 MOST_PROBLEMS = 50
+
+_Model = TypeVar("_Model", bound=Strict)
 
 
 class Problems:
@@ -48,6 +51,17 @@ class Problems:
             shown.append(f"… and {len(texts) - len(shown)} more")
         count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
         raise ConfigError(f"{self.source} has {count}:" + "".join(f"\n  {text}" for text in shown))
+
+
+def checked(source: str, model: type[_Model], content: Any) -> _Model:
+    """Return `content`, which came from `source`, as a `model`; raises ConfigError that lists all problems."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = Problems(source)
+        problems.add_invalid(error, model)
+        problems.raise_if_any()
+        raise
 
 
 def explain(error: ValidationError, model: Any) -> list[tuple[KeyPath, str]]:

@@ -3,10 +3,8 @@
 import json
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from simai_rules.config.experiment import POINT_FORMAT, Point
-from simai_rules.config.messages import Problems
+from simai_rules.config.messages import checked
 from simai_rules.errors import ConfigError
 
 # One argument of a command line holds 131,072 bytes on Linux, and the whole command of a rule is one such argument.
@@ -51,10 +49,4 @@ def parse_point(text: str, source: str) -> Point:
             f"{source}: has format {raw.get('format')!r}, this version of simai-rules reads {POINT_FORMAT}. "
             "Remove it and run snakemake again, with the same version of simai-rules for all rules"
         )
-    try:
-        return Point.model_validate(raw)
-    except ValidationError as error:
-        problems = Problems(source)
-        problems.add_invalid(error, Point)
-        problems.raise_if_any()
-        raise
+    return checked(source, Point, raw)
