@@ -79,11 +79,14 @@ def test_environment_of_ranks():
 
 
 @pytest.mark.skipif(find_program("mpiexec") is None, reason="no mpiexec: pip install 'simai-rules[mpi]'")
-def test_the_real_mpiexec_starts_the_ranks():
-    command = find_launcher(LauncherConfig()).command(
-        ONE_NODE, [sys.executable, "-c", "from mpi4py import MPI; c = MPI.COMM_WORLD; print(c.rank, c.size)"]
+def test_the_real_mpiexec_starts_the_ranks(tmp_path):
+    # Each rank writes a file of its own: mpiexec forwards what ranks print in pieces, and mixes the pieces.
+    program = (
+        "import pathlib, sys; from mpi4py import MPI; c = MPI.COMM_WORLD; "
+        "pathlib.Path(sys.argv[1], str(c.rank)).write_text(str(c.size))"
     )
-    answer = subprocess.run(
+    command = find_launcher(LauncherConfig()).command(ONE_NODE, [sys.executable, "-c", program, str(tmp_path)])
+    subprocess.run(
         command, env=os.environ | rank_environment(ONE_NODE), capture_output=True, text=True, timeout=60, check=True
     )
-    assert sorted(answer.stdout.split("\n")[:2]) == ["0 2", "1 2"]
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"0": "2", "1": "2"}
