@@ -57,6 +57,8 @@ def test_every_key_is_documented_with_its_default(title, model):
             expected[key] = "required"
         elif field.default is None:
             expected[key] = "none"
+        elif field.default == "":  # checked where the backend is used (BackendBase.required)
+            expected[key] = "required"
         elif isinstance(field.default, str):
             expected[key] = field.default
         else:

@@ -31,28 +31,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from simai_rules.lifecycle.serve import serve
+    from simai_rules.lifecycle.serve import Order, serve
 
     if args.point is None:
-        from simai_rules.config.experiment import StagingConfig
         from simai_rules.staging.servers import parse_config
 
-        return serve(
-            parse_config(args.config), StagingConfig(), args.output, nodes=0, needed=0, point=None, parent=args.parent
-        )
+        return serve(Order(parse_config(args.config), args.output), args.parent)
     from simai_rules.config.estimate import staged_bytes_per_node
     from simai_rules.config.points import read_point
 
     point = read_point(args.point)
-    return serve(
+    order = Order(
         point.server,
-        point.staging,
         args.output,
+        staging=point.staging,
+        hostfile=point.system.hostfile,
         nodes=point.nodes,
         needed=staged_bytes_per_node(point),
         point=args.point.parent,
-        parent=args.parent,
     )
+    return serve(order, args.parent)
 
 
 def _write_failed(output: Path, reason: str) -> None:

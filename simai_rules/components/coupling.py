@@ -26,11 +26,11 @@ def stop_key(rank: int) -> str:
 
 def check_point(point: Point, ranks: Ranks) -> None:
     """Raise UserError where another number of ranks was started than the point has."""
-    expected = point.nodes * point.simulation.ranks_per_node
+    expected = point.nodes_per_component * point.simulation.ranks_per_node
     if ranks.size != expected:
         raise UserError(
-            f"The point has {point.nodes} nodes with {point.simulation.ranks_per_node} ranks each, but {ranks.size} "
-            "ranks were started. Start them by 'simai-rules run'."
+            f"A component has {point.nodes_per_component} nodes with {point.simulation.ranks_per_node} ranks each, but "
+            f"{ranks.size} ranks were started. Start them by 'simai-rules run'."
         )
 
 

@@ -45,14 +45,14 @@ class Estimate:
 
 def estimate(point: Point) -> Estimate:
     """Return what `point` will take."""
-    simulation_ranks = point.nodes * point.simulation.ranks_per_node
+    simulation_ranks = point.nodes_per_component * point.simulation.ranks_per_node
     message = point.elements * ITEM_SIZES[point.dtype]
     training = _training_seconds(point)
     between = _seconds_between_snapshots(point)
     snapshots = None if training is None or between is None else _snapshots(point, training, between)
     return Estimate(
         simulation_ranks=simulation_ranks,
-        training_ranks=point.nodes * point.training.ranks_per_node,
+        training_ranks=point.nodes_per_component * point.training.ranks_per_node,
         message_bytes=message,
         snapshots=snapshots,
         bytes_moved=None if snapshots is None else snapshots * message * simulation_ranks * 2,

@@ -1,13 +1,13 @@
 """An experiment as its config.yaml says it, and a point: one combination of its sweep, fully resolved."""
 # ruff: noqa: RUF012 - pydantic copies a default before it gives it to an instance
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from simai_rules.config.backends import BackendConfig, BackendName, BackendOptions
 from simai_rules.config.base import NaturalInt, Positive, PositiveInt, Says, Strict, as_number
 from simai_rules.config.components import DataDtype, SimulationConfig, TrainingConfig
+from simai_rules.config.registry import BackendConfig, BackendName, BackendOptions
 from simai_rules.config.system import SystemConfig
 
 POINT_FORMAT = 1
@@ -43,6 +43,10 @@ class PointSettings(Strict):
     """Elements of one message, per rank and snapshot."""
     dtype: DataDtype = "float32"
     nodes: PositiveInt = 1
+    """Nodes of a point, those of all components together."""
+    layout: Literal["beside", "apart"] = "beside"
+    """beside: each simulation rank shares its node with the training rank that it feeds. apart: the simulation has the
+    first half of the nodes and the training the other."""
     warmup: NaturalInt = 1
     """Snapshots per rank that count as warm-up; they are recorded and kept out of the statistics."""
     staging: StagingConfig = StagingConfig()
@@ -84,6 +88,32 @@ class Point(PointSettings):
     repeat: NaturalInt
     server: BackendConfig
     system: SystemConfig
+
+    @property
+    def nodes_per_component(self) -> int:
+        """Nodes that each component runs on."""
+        return self.nodes // 2 if self.layout == "apart" else self.nodes
+
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> "Point":
+        """Refuse a backend that is not described, or whose values do not reach the rank that is to read them."""
+        if self.server.lacking:
+            raise ValueError(self.server.lacking)
+        if self.layout == "apart" and self.nodes % 2:
+            raise ValueError(f"layout: apart gives each component half of the nodes, but nodes is {self.nodes}")
+        if self.server.sharing == "process":
+            raise ValueError(
+                f"a value on the backend {self.backend} can be read by its own writer alone, and the simulation and "
+                "the training are different processes. Choose another backend; "
+                f"'python -m benchmarks.staging {self.backend}' measures this one"
+            )
+        if self.server.sharing == "node" and self.layout == "apart":
+            raise ValueError(
+                f"a value on the backend {self.backend} can be read on its writer's node alone, and layout: apart puts "
+                "the training on other nodes. Choose layout: beside, or a backend that all nodes can read, such as "
+                "filesystem or redis"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_the_pattern(self) -> "Point":

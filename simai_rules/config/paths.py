@@ -8,9 +8,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
-from simai_rules.config.backends import BackendName
+from simai_rules.config.registry import option_models
 
 ALWAYS = ("backend", "elements", "nodes")
 _LONGEST_TEXT = 48
@@ -26,7 +26,7 @@ def point_path(settings: Mapping[str, Any], further: Mapping[str, str], repeat: 
 
 def point_pattern() -> str:
     """Return a regular expression (without anchors or groups) of the paths that points have."""
-    return _pattern("(?:" + "|".join(map(re.escape, get_args(BackendName))) + ")")
+    return _pattern("(?:" + "|".join(map(re.escape, option_models())) + ")")
 
 
 def backend_pattern(name: str) -> str:

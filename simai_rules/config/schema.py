@@ -38,7 +38,11 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
     """Return the string literals that follow the attributes in the source of `model`, without its parents'."""
-    [definition] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    try:
+        source = inspect.getsource(model)
+    except OSError:  # made by the registry of backends, and not written down anywhere
+        return {}
+    [definition] = ast.parse(textwrap.dedent(source)).body
     texts = {}
     body = definition.body if isinstance(definition, ast.ClassDef) else []
     for attribute, after in pairwise(body):

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from simai_rules.config.backends import BackendOptions
 from simai_rules.config.experiment import ExperimentConfig, PointSettings, SweepConfig
 from simai_rules.config.keys import KeyPath, did_you_mean, dotted_keys, nearest, resolve
 from simai_rules.config.messages import Problems, explain, show
 from simai_rules.config.paths import value_text
+from simai_rules.config.registry import BackendOptions
 
 MOST_COMBINATIONS = 100_000
 NO_AXES = ("name", "results", "repeats", "repeat", "system", "sweep")

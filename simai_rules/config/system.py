@@ -25,6 +25,8 @@ class SystemConfig(Strict):
     name: Annotated[str, Field(min_length=1)] = "local"
     cores: PositiveInt | None = None
     """Cores per node; without it, those that this process may use."""
+    hostfile: Annotated[str, Field(min_length=1)] | None = None
+    """A file with the names of the nodes to use, one per line; without it, this machine alone."""
     reserved_cores: list[NaturalInt] = []
     """Core numbers that no rank is placed on."""
     oversubscribe: bool = False

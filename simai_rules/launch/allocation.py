@@ -1,8 +1,10 @@
 """The allocation: the nodes at hand, and the ledger of those that are taken by runs."""
 
+import hashlib
 import json
 import os
 import platform
+import socket
 import stat
 import tempfile
 import time
@@ -31,9 +33,37 @@ class Allocation:
     nodes: tuple[str, ...]
 
 
-def local_allocation() -> Allocation:
-    """Return the allocation that is this machine alone."""
-    return Allocation("local", (platform.node(),))
+def allocation_of(hostfile: str | None) -> Allocation:
+    """Return the nodes that the file `hostfile` names, one per line, each once; without it, this machine alone.
+
+    Raises UserError where the file cannot be read, names no node, or names one that cannot be found.
+    """
+    if not hostfile:
+        return Allocation("local", (platform.node(),))
+    path = Path(hostfile).absolute()
+    try:
+        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    except OSError as error:
+        raise UserError(f"The host file {path} (hostfile in system.yaml) cannot be read: {error.strerror}.") from None
+    nodes = tuple(dict.fromkeys(line for line in lines if line))
+    if not nodes:
+        raise UserError(f"The host file {path} (hostfile in system.yaml) names no node; it takes one name per line.")
+    unknown = [node for node in nodes if not _resolves(node)]
+    if unknown:
+        raise UserError(
+            f"{path} (hostfile in system.yaml) names {', '.join(unknown)}, of which no address is known on this node "
+            "(getent hosts NAME). Correct the name, or the file of an allocation that has ended."
+        )
+    return Allocation(hashlib.sha256(str(path).encode()).hexdigest()[:8], nodes)
+
+
+def _resolves(node: str) -> bool:
+    """Whether the name of a node can be turned into an address."""
+    try:
+        socket.getaddrinfo(node, None)
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def state_folder() -> Path:

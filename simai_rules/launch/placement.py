@@ -44,12 +44,17 @@ def usable_cores(system: SystemConfig) -> list[int]:
 def place(point: Point, hosts: tuple[str, ...]) -> dict[str, Placement]:
     """Return the placement of each component of `point` on `hosts`; every node looks the same.
 
-    Components that share a node get disjoint cores, rank by rank in core order. Where cores are too few, they are dealt
+    With layout apart, the simulation gets the first half of the hosts and the training the other. Components that share
+    a node get disjoint cores, rank by rank in core order. Where cores are too few, they are dealt
     out in turn if the system allows ranks to share them; else ImpossiblePlacement is raised.
     """
     components: dict[str, ComponentConfig] = {"simulation": point.simulation, "training": point.training}
     cores = usable_cores(point.system)
-    needed = sum(config.ranks_per_node * config.cores_per_rank for config in components.values())
+    apart = point.layout == "apart"
+    half = len(hosts) // 2
+    nodes = {"simulation": hosts[:half], "training": hosts[half:]} if apart else dict.fromkeys(components, hosts)
+    of_each = [config.ranks_per_node * config.cores_per_rank for config in components.values()]
+    needed = max(of_each) if apart else sum(of_each)
     shared = needed > len(cores)
     widest = max(config.cores_per_rank for config in components.values())
     if not cores or widest > len(cores) or (shared and not point.system.oversubscribe):
@@ -64,10 +69,10 @@ def place(point: Point, hosts: tuple[str, ...]) -> dict[str, Placement]:
     for name, config in components.items():
         # Where cores are shared, each component starts at the first core again: rank r of one component is then beside
         # rank r of the other, as in the pattern one-to-one.
-        position = 0 if shared else position
+        position = 0 if shared or apart else position
         per_rank = []
         for _ in range(config.ranks_per_node):
             per_rank.append(tuple(cores[(position + i) % len(cores)] for i in range(config.cores_per_rank)))
             position += config.cores_per_rank
-        placements[name] = Placement(name, hosts, tuple(per_rank), shared)
+        placements[name] = Placement(name, nodes[name], tuple(per_rank), shared)
     return placements

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from simai_rules.staging.info import ServerInfo
 # Components notice the end of their server or of a peer and say so in their log; then they are ended.
 GRACE_S = 2.0
 LOCK_S = 60.0
+_COMMAND_S = 20.0
 _LEFT_BY_MPI = ("/dev/shm/", "/tmp/hydra_hwloc_xmlfile_")  # noqa: S108 - MPI's segments, and Hydra's topology file
 
 
@@ -32,6 +34,9 @@ def clean(run: RunFolder, why: str) -> None:
         explain_unfinished(run)
     finally:
         _remove_segments(run)
+        for command in run.claimed_commands():
+            with suppress(OSError, subprocess.SubprocessError):
+                subprocess.run(command, timeout=_COMMAND_S, check=False, stdin=subprocess.DEVNULL)
         for path, only_if_empty in run.claims():
             _remove(path, only_if_empty)
         shutil.rmtree(run.folder, ignore_errors=True)

@@ -96,13 +96,25 @@ class RunFolder:
         content = {"path": str(path.absolute()), "only_if_empty": only_if_empty}
         self._write(f"claims/{time.monotonic_ns()}.json", content)
 
+    def claim_by_command(self, command: Sequence[str]) -> None:
+        """Write down a command that removes what the run is about to make where no path leads: in a remote store.
+
+        It is run when the run is removed, however the run ended, with a deadline; it has to do nothing where there is
+        nothing to remove.
+        """
+        self._write(f"claims/{time.monotonic_ns()}.json", {"command": list(command)})
+
     def claims(self) -> list[tuple[Path, bool]]:
         """Return what the run made, newest first, with whether it is removed only if empty."""
-        found = []
-        for file in sorted(self.folder.glob("claims/[!.]*.json"), key=lambda file: int(file.stem), reverse=True):
-            claim = json.loads(file.read_text())
-            found.append((Path(claim["path"]), bool(claim["only_if_empty"])))
-        return found
+        return [(Path(claim["path"]), bool(claim["only_if_empty"])) for claim in self._claims() if "path" in claim]
+
+    def claimed_commands(self) -> list[list[str]]:
+        """Return the commands that remove what the run made, newest first."""
+        return [list(claim["command"]) for claim in self._claims() if "command" in claim]
+
+    def _claims(self) -> list[dict[str, Any]]:
+        files = sorted(self.folder.glob("claims/[!.]*.json"), key=lambda file: int(file.stem), reverse=True)
+        return [json.loads(file.read_text()) for file in files]
 
     def start_child(
         self,

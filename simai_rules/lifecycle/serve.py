@@ -6,13 +6,14 @@ and a get, watches it, and on SIGTERM (or when its parent has ended) has everyth
 
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from simai_rules.config.backends import BackendConfig
 from simai_rules.config.experiment import StagingConfig
+from simai_rules.config.registry import BackendConfig
 from simai_rules.errors import UserError
 from simai_rules.files import write_json
-from simai_rules.launch.allocation import Ledger, local_allocation
+from simai_rules.launch.allocation import Ledger, allocation_of
 from simai_rules.lifecycle.guardian import Guardian
 from simai_rules.lifecycle.reaper import explain_unfinished, reap_dead_runs
 from simai_rules.lifecycle.run_folder import RunFolder, all_runs
@@ -32,33 +33,41 @@ class PointBusy(UserError):
     """Another run is at work on the same server.json."""
 
 
+@dataclass(frozen=True)
+class Order:
+    """What one `simai-rules serve` has to do."""
+
+    config: BackendConfig
+    output: Path
+    """The server.json to write."""
+    staging: StagingConfig = field(default_factory=StagingConfig)
+    hostfile: str | None = None
+    """Names the allocation's nodes; None is this machine alone."""
+    nodes: int = 0
+    """How many it takes out of the allocation; 0: it runs on the first, which stays free for others."""
+    needed: int = 0
+    """Bytes that may be staged at the same time."""
+    point: Path | None = None
+    """The folder of the point, which gets a copy of the failures."""
+
+
 class Service:
     """The server of one run, as its server.json tells it."""
 
-    def __init__(
-        self,
-        config: BackendConfig,
-        staging: StagingConfig,
-        output: Path,
-        *,
-        nodes: int,
-        needed: int,
-        point: Path | None,
-        watch: Watch,
-    ) -> None:
-        self._config, self._staging, self._output = config, staging, output.absolute()
-        self._nodes, self._needed = nodes, needed
-        self._watch = watch
-        self._run = RunFolder.create(self._output, point)
+    def __init__(self, order: Order, watch: Watch) -> None:
+        self._order, self._watch = order, watch
+        self._config, self._output = order.config, order.output.absolute()
+        allocation = allocation_of(order.hostfile)
+        self._run = RunFolder.create(self._output, order.point)
         self._guardian = Guardian(self._run)
         self._info = ServerInfo(
-            backend=config.type,
+            backend=self._config.type,
             run_id=self._run.run_id,
-            config=config.model_dump(),
+            config=self._config.model_dump(),
             run_folder=str(self._run.folder),
             pid=os.getpid(),
         )
-        self._ledger = Ledger(local_allocation(), [Process.current(), self._guardian.process])
+        self._ledger = Ledger(allocation, [Process.current(), self._guardian.process])
         self._server: Server | None = None
 
     def run(self) -> int:
@@ -94,11 +103,11 @@ class Service:
             print(text, flush=True)  # noqa: T201 - the job's log
             self._tell("starting", text)
 
-        if self._nodes:
-            hosts = self._ledger.take(self._nodes, NODES_DEADLINE_S, tell, self._watch.check)
+        if self._order.nodes:
+            hosts = self._ledger.take(self._order.nodes, NODES_DEADLINE_S, tell, self._watch.check)
         else:
             hosts = list(self._ledger.allocation.nodes[:1])
-        self._server = make_server(self._config, self._run, hosts, self._needed)
+        self._server = make_server(self._config, self._run, hosts, self._order.needed)
         address = self._server.start()
         self._info = ServerInfo.from_dict(self._info.as_dict() | {"hosts": hosts, "address": address})
         self._prove()
@@ -108,7 +117,7 @@ class Service:
         """Put a value and get it back, as a client would."""
         from simai_rules.staging.datastore import DataStore
 
-        with DataStore("serve", self._info, timeout=self._staging.start_timeout) as store:
+        with DataStore("serve", self._info, timeout=self._order.staging.start_timeout) as store:
             store.stage_write("serve/proof", self._run.run_id)
             answer = store.stage_read("serve/proof")
             store.clean_staged_data("serve/proof")
@@ -133,30 +142,16 @@ class Service:
         return 1 if failed else 0
 
 
-def serve(
-    config: BackendConfig,
-    staging: StagingConfig,
-    output: Path,
-    *,
-    nodes: int,
-    needed: int,
-    point: Path | None,
-    parent: int | None,
-) -> int:
-    """Run a staging server until it is told to end; see Service.
-
-    nodes: how many it takes out of the allocation (0: it runs on the first, which stays free for others); needed: bytes
-    that may be staged at the same time; point: the folder of the point, which gets a copy of the failures (None: none);
-    parent: see Watch.
-    """
+def serve(order: Order, parent: int | None) -> int:
+    """Run a staging server until it is told to end; see Service. parent: see Watch."""
     watch = Watch(parent)
-    _refuse_if_busy(output.absolute())
+    _refuse_if_busy(order.output.absolute())
     for run_id in reap_dead_runs():
         print(f"removed what the dead run {run_id} had left", flush=True)  # noqa: T201 - the job's log
-    if point is not None:
-        for old in (point / "failures").glob("*.json"):
+    if order.point is not None:
+        for old in (order.point / "failures").glob("*.json"):
             old.unlink()
-    return Service(config, staging, output, nodes=nodes, needed=needed, point=point, watch=watch).run()
+    return Service(order, watch).run()
 
 
 def _refuse_if_busy(output: Path) -> None:

@@ -26,6 +26,9 @@ class Run(Protocol):
     def claim(self, path: Path, *, only_if_empty: bool = False) -> None:
         """Write down that `path` is about to be made, so that it is removed with the run, however the run ends."""
 
+    def claim_by_command(self, command: Sequence[str]) -> None:
+        """Write down a command that removes what is about to be made where no path leads, to be run in the end."""
+
     def start_child(
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.Popen[bytes]:

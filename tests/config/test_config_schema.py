@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from simai_rules.config.experiment import ExperimentConfig
+from simai_rules.config.registry import option_models
 from simai_rules.config.schema import experiment_schema
 
 
@@ -13,7 +14,7 @@ def test_every_key_is_in_it_and_unknown_ones_are_refused():
     assert set(schema["properties"]) == set(ExperimentConfig.model_fields)
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["name"]
-    assert set(schema["$defs"]["BackendOptions"]["properties"]) == {"filesystem", "node-local", "redis"}
+    assert set(schema["$defs"]["BackendOptions"]["properties"]) == set(option_models())
     json.dumps(schema)
 
 
@@ -32,7 +33,7 @@ def test_limits_are_in_it():
     schema = experiment_schema()
     assert schema["properties"]["elements"]["minimum"] == 1
     assert schema["$defs"]["StagingConfig"]["properties"]["timeout"]["exclusiveMinimum"] == 0
-    assert schema["properties"]["backend"]["enum"] == ["filesystem", "node-local", "redis"]
+    assert schema["properties"]["backend"]["enum"] == list(option_models())
 
 
 def test_the_loader_is_light():

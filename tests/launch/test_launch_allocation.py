@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from simai_rules.errors import UserError
-from simai_rules.launch.allocation import Allocation, Ledger, NoFreeNodes, local_allocation, state_folder
+from simai_rules.launch.allocation import Allocation, Ledger, NoFreeNodes, allocation_of, state_folder
 from simai_rules.process import Process
 
 
@@ -22,7 +22,7 @@ def nothing(*_):
 
 
 def test_local_allocation_is_this_machine():
-    assert len(local_allocation().nodes) == 1
+    assert len(allocation_of(None).nodes) == 1
 
 
 def test_nodes_are_taken_and_given_back():

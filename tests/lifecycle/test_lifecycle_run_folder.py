@@ -53,6 +53,14 @@ def test_cleaning_removes_claims_and_nothing_else(run, tmp_path):
     assert not run.folder.exists()
 
 
+def test_what_only_a_command_removes_is_removed_by_it(run, tmp_path):
+    run.claim_by_command(["/no such program"])
+    run.claim_by_command(["touch", str(tmp_path / "a name; with $odd characters")])
+    clean(run, "")
+    assert (tmp_path / "a name; with $odd characters").exists()
+    assert not run.folder.exists()
+
+
 def test_a_claimed_link_is_removed_not_followed(run, tmp_path):
     target = tmp_path / "target"
     target.mkdir()

@@ -307,5 +307,5 @@ def test_wrong_options_are_all_named():
 
     with pytest.raises(ConfigError, match=r"(?s)port.*colour"):
         server_registry.create_config("redis", port=99999, colour="red")
-    with pytest.raises(ConfigError, match=r"filesystem, node-local, redis"):
+    with pytest.raises(ConfigError, match=r"Did you mean .redis.*filesystem, node-local, redis"):
         server_registry.create_config("reddis")

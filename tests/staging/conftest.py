@@ -1,17 +1,13 @@
 """One running server of each backend, and clients for it that are closed after the test."""
 
 import multiprocessing
-import shutil
-import tempfile
 import uuid
 
 import pytest
-from staging_servers import RedisProcess, peer
+from staging_servers import VARIANTS, RedisProcess, peer
 
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.info import ServerInfo
-
-BACKENDS = ("filesystem", "node-local", "redis")
 
 
 @pytest.fixture(scope="session")
@@ -21,18 +17,15 @@ def redis_process():
     server.stop()
 
 
-@pytest.fixture(params=BACKENDS)
-def info(request, tmp_path):
-    """The description of a running server; every backend in turn."""
-    if request.param == "redis":
-        yield request.getfixturevalue("redis_process").info
-        return
-    if request.param == "filesystem":
-        yield ServerInfo("filesystem", "run", "ready", address={"folder": str(tmp_path)})
-        return
-    folder = tempfile.mkdtemp(prefix="simai-test-", dir="/dev/shm")
-    yield ServerInfo("node-local", "run", "ready", address={"folder": folder})
-    shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(scope="session", params=VARIANTS.values(), ids=VARIANTS)
+def info(request, tmp_path_factory):
+    """The description of a running server; every backend in turn, with all tests of one before the next."""
+    variant = request.param
+    if variant.lacks:
+        pytest.skip(variant.lacks)
+    server = variant.start(tmp_path_factory.mktemp("staging"))
+    yield ServerInfo.from_dict(server.get_server_info())
+    server.stop_server()
 
 
 @pytest.fixture

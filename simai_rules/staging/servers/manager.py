@@ -1,4 +1,4 @@
-"""Staging servers: the registry of backends, and the ServerManager, which starts one from Python.
+"""Starting a staging server from Python: the registry of backends, and the ServerManager.
 
 The server is a process of its own, `simai-rules serve`. It ends with the process that started it, however that ends.
 """
@@ -9,18 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
-
-from simai_rules.config.backends import BackendConfig, BackendOptions, FilesystemConfig, NodeLocalConfig
+from simai_rules.config.keys import did_you_mean
+from simai_rules.config.messages import checked
+from simai_rules.config.registry import BackendConfig, broken, option_models
 from simai_rules.errors import ConfigError
 from simai_rules.staging.info import ServerInfo
-from simai_rules.staging.server import Run, Server, ServerFailed
-from simai_rules.staging.server_files import FileServer
-from simai_rules.staging.server_redis import RedisServer
+from simai_rules.staging.server import ServerFailed
 
 _STOP_S = 30.0
 
@@ -30,7 +27,7 @@ class ServerRegistry:
 
     def names(self) -> list[str]:
         """Return the names of all backends."""
-        return [field.alias or name for name, field in BackendOptions.model_fields.items()]
+        return list(option_models())
 
     def create_config(self, name: str, **options: Any) -> BackendConfig:
         """Return the config of backend `name`; raises ConfigError that lists every wrong option."""
@@ -46,28 +43,22 @@ def parse_config(text: str) -> BackendConfig:
         raw = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"the backend's config is not JSON ({error}): {text[:200]}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"the backend's config is not a JSON object: {text[:200]}")
     return _validated(raw)
 
 
-def _validated(raw: Any) -> BackendConfig:
-    names = ", ".join(server_registry.names())
-    try:
-        config: BackendConfig = TypeAdapter(BackendConfig).validate_python(raw)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'][1:] or problem['loc'])) or 'type'}: {problem['msg']} "
-            f"(given: {problem['input']!r})"
-            for problem in error.errors()
+def _validated(raw: dict[str, Any]) -> BackendConfig:
+    name, known = raw.get("type"), option_models()
+    if name not in known:
+        why = broken().get(str(name), "")
+        raise ConfigError(
+            why or f"There is no backend {name!r}.{did_you_mean(str(name), list(known))} Known: {', '.join(known)}"
         )
-        raise ConfigError(f"Not a valid backend config: {problems}. Backends: {names}.") from error
+    config = checked(f"The config of backend {name!r}", known[name], raw)
+    if config.lacking:
+        raise ConfigError(config.lacking)
     return config
-
-
-def make_server(config: BackendConfig, run: Run, hosts: Sequence[str], needed: int) -> Server:
-    """Return the server for the backend that `config` is of; `needed` bytes may be staged at the same time."""
-    if isinstance(config, FilesystemConfig | NodeLocalConfig):
-        return FileServer(config, run, needed)
-    return RedisServer(config, run, hosts)
 
 
 class ServerManager:
