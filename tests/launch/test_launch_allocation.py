@@ -25,6 +25,30 @@ def test_local_allocation_is_this_machine():
     assert len(allocation_of(None).nodes) == 1
 
 
+def test_a_host_file_names_each_node_once(tmp_path):
+    file = tmp_path / "hosts"
+    file.write_text("# first the node of the server\nlocalhost\n\n127.0.0.1  # by address\nlocalhost\n")
+    allocation = allocation_of(str(file))
+    assert allocation.nodes == ("localhost", "127.0.0.1")
+    assert allocation.name == allocation_of(str(file)).name != allocation_of(None).name
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("# nothing\n", "names no node"),
+        ("localhost\nno-such-node.invalid\n" + "x" * 300, r"no-such-node.invalid, x+, of which no address is known"),
+    ],
+)
+def test_a_host_file_that_is_of_no_use(tmp_path, content, message):
+    file = tmp_path / "hosts"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=message):
+        allocation_of(str(file))
+
+
 def test_nodes_are_taken_and_given_back():
     ledger = Ledger(Allocation("a", ("n1", "n2", "n3")), [Process.current()])
     assert ledger.take(2, 0, nothing, nothing) == ["n1", "n2"]

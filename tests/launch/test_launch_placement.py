@@ -11,8 +11,9 @@ from simai_rules.config.system import SystemConfig
 from simai_rules.launch.placement import ImpossiblePlacement, place
 
 
-def point(simulation, training, cores, *, oversubscribe=False, reserved=()):
+def point(simulation, training, cores, *, oversubscribe=False, reserved=(), **changes):
     return Point(
+        **changes,
         experiment="e",
         path="backend~filesystem/elements~1/nodes~1/repeat~0",
         axes={},
@@ -75,3 +76,24 @@ def test_a_refusal_says_what_is_asked_and_what_there_is():
 def test_a_rank_wider_than_the_node_is_refused_even_if_cores_may_be_shared():
     with pytest.raises(ImpossiblePlacement):
         place(point((1, 4), (1, 1), 2, oversubscribe=True), ("n1",))
+
+
+@given(ranks_per_node, widths, widths, st.integers(1, 4), st.integers(1, 32))
+def test_apart_each_component_has_half_of_the_nodes_and_all_cores_of_them(ranks, width, other_width, half, cores):
+    hosts = tuple(f"n{number}" for number in range(2 * half))
+    wanted = point((ranks, width), (ranks, other_width), cores, nodes=2 * half, layout="apart")
+    if ranks * max(width, other_width) > cores:
+        with pytest.raises(ImpossiblePlacement):
+            place(wanted, hosts)
+        return
+    placements = place(wanted, hosts)
+    assert placements["simulation"].hosts + placements["training"].hosts == hosts
+    for name, own_width in {"simulation": width, "training": other_width}.items():
+        assert placements[name].ranks == half * ranks == wanted.nodes_per_component * ranks
+        used = [core for own in placements[name].cores for core in own]
+        assert sorted(used) == list(range(ranks * own_width))
+
+
+def test_apart_takes_an_even_number_of_nodes():
+    with pytest.raises(ValueError, match="each component half of the nodes, but nodes is 3"):
+        point((1, 1), (1, 1), 4, nodes=3, layout="apart")
