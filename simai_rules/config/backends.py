@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from simai_rules.config.base import NaturalInt, PositiveInt, Says, Strict, as_number
 
@@ -52,6 +52,13 @@ class FilesystemConfig(BackendBase):
     """Force each value to the disk before it can be read."""
     direct: bool = False
     """Write and read past the page cache (O_DIRECT)."""
+
+    @field_validator("stripe_size")
+    @classmethod
+    def _whole_pages(cls, value: int) -> int:
+        if value % 65536:
+            raise ValueError(f"{value} is no multiple of 65536, which Lustre asks for")
+        return value
 
 
 class NodeLocalConfig(BackendBase):
@@ -143,11 +150,16 @@ class Adios2Config(BackendBase):
     queue_limit: PositiveInt = 3
     """Steps of a stream that may lie unread."""
     queue_policy: Literal["block", "discard"] = "block"
-    """What a writer does when the queue is full: wait for the reader, or drop a step."""
+    """What a writer does when the queue is full: wait for the reader, or drop the step that it is about to send."""
     data_transport: Literal["WAN", "RDMA", "UCX", "MPI"] = "WAN"
     """How SST moves the data: WAN is sockets; the others need an ADIOS2 that was built with them."""
     interface: Annotated[str, Field(min_length=1)] = "lo"
-    """The network interface (`ip link`) of the streams."""
+    """The network interface (`ip link`) of the streams; with `lo`, writer and reader have to be on the same node."""
+
+    @property
+    def sharing(self) -> Sharing:
+        """Streams over loopback stay on their node."""
+        return "node" if self.interface == "lo" else "job"
 
 
 class NullConfig(BackendBase):

@@ -5,6 +5,8 @@ from typing import Any
 
 from simai_rules.errors import ConfigError
 
+_MOST_VALUES = 1_000_000
+
 
 def read_mapping(path: Path) -> dict[Any, Any]:
     """Return the mapping that the YAML file `path` holds.
@@ -19,6 +21,19 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         kind = "a list" if isinstance(content, list) else "a single value"
         raise ConfigError(f"{path}: the file holds {kind}; it has to be a mapping of keys to values (key: value)")
     return content
+
+
+def _values(content: Any, known: dict[int, int]) -> int:
+    """Return how many values `content` holds, one that several anchors name counted each time.
+
+    A list of nine names of a list of nine names and so on takes a line per level and would never be checked to its end.
+    """
+    if not isinstance(content, dict | list):
+        return 1
+    if id(content) not in known:
+        parts = content.values() if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(content)]
 
 
 def _read_text(path: Path) -> str:
@@ -36,7 +51,10 @@ def _parse(text: str, path: Path) -> Any:
     import yaml  # here, because a rule's job reads point.json and no YAML
 
     try:
-        return yaml.load(text, Loader=_loader())  # noqa: S506 - a subclass of the safe loader
+        content = yaml.load(text, Loader=_loader())  # noqa: S506 - a subclass of the safe loader
+        if _values(content, {}) > _MOST_VALUES:
+            raise ConfigError(f"{path}: its anchors (&name, *name) make more than {_MOST_VALUES} values out of it")
+        return content
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

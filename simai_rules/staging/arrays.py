@@ -169,11 +169,15 @@ def _to_torch(array: Array) -> Any:
         return array
     if array.dtype.metadata:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    try:
+        return torch.from_numpy(array)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise CorruptValue(f"its header calls an array a torch tensor that torch does not take ({error})") from None
 
 
 def _unpickle(array: Array) -> Any:
     try:
         return pickle.loads(array.data)  # noqa: S301 - asked for on both sides
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
-        raise CorruptValue(f"its pickle cannot be read ({error})") from None
+    except Exception as error:
+        # It calls what it names, which may raise anything: by far not only UnpicklingError.
+        raise CorruptValue(f"its pickle cannot be read ({type(error).__name__}: {error})") from None

@@ -5,7 +5,8 @@ answer by then. One contract suite (tests/staging/test_staging_contract.py) runs
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -75,3 +76,16 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release the connection; a second call does nothing."""
+
+
+@runtime_checkable
+class Locking(Protocol):
+    """An optional ability of a backend: locks that exclude the clients of the same run from each other."""
+
+    def lock(self, key: str, deadline_ns: int) -> AbstractContextManager[None]:
+        """Return a context that holds the lock of `key`: one client at a time, in whatever process, is inside.
+
+        Entering raises TimeoutError where others hold it until the deadline (a deadline that has passed tries once).
+        The lock of a holder that has died is free again without anybody's doing. It locks nothing but `lock` of the
+        same key: values can be written, read and deleted by all, and the key needs no value. It is not reentrant.
+        """

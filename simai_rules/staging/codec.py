@@ -29,21 +29,22 @@ from simai_rules.staging.arrays import Array, Form, put_together, take_apart, vi
 from simai_rules.staging.backend import Buffer, Incoming, size_of
 from simai_rules.staging.errors import CorruptValue, StagingError
 from simai_rules.staging.jsonlike import check_json, check_name
-from simai_rules.staging.plan import PLAIN_ARRAYS, Part, Plan, Slot, read_plan, write_header
+from simai_rules.staging.plan import PLAIN_ARRAYS, Checksum, Part, Plan, Slot, add_checksum, read_plan, write_header
 
 _headers: dict[tuple["np.dtype[Any]", tuple[int, ...]], bytes] = {}
 """Headers of plain arrays by dtype and shape: in a coupled run the same one is staged over and over."""
 
 
-def encode(value: Any, *, allow_pickle: bool = False) -> tuple[list[Buffer], int]:
+def encode(value: Any, *, allow_pickle: bool = False, checksum: bool = False) -> tuple[list[Buffer], int]:
     """Return the header and the raw buffers of `value`, and their size in bytes.
 
-    The buffers are the arrays' own memory where they can be. Raises TypeError, naming the type and its place in the
-    value, for what cannot be staged.
+    The buffers are the arrays' own memory where they can be. checksum: the header gets one of itself and of all data,
+    by which `decode` finds a changed byte. Raises TypeError, naming the type and its place in the value, for what
+    cannot be staged.
     """
     if type(value) is np.ndarray and value.flags.c_contiguous:
         header = _headers.get((value.dtype, value.shape))
-        if header is not None:
+        if header is not None and not checksum:
             return [header, value.data], len(header) + value.nbytes
     try:
         buffers = _encode(value)
@@ -52,6 +53,8 @@ def encode(value: Any, *, allow_pickle: bool = False) -> tuple[list[Buffer], int
             raise
         pickled = pickle.dumps(value, protocol=5)
         buffers = [write_header(None, (("U8", (len(pickled),), Form("pickle")),), []), pickled]
+    if checksum:
+        buffers = add_checksum(buffers)
     return buffers, size_of(buffers)
 
 
@@ -92,7 +95,8 @@ def decode(incoming: Incoming, *, out: Array | None = None, allow_pickle: bool =
 
     Arrays are read straight into new memory or into `out`, which is then returned. Raises CorruptValue for bytes that
     are not a staged value, and StagingError where `out` does not fit or the value was pickled and `allow_pickle` is
-    not set; the value's data are not touched before that is known.
+    not set; the value's data are not touched before that is known. A checksum that the value has is checked when its
+    data are there: CorruptValue then leaves `out` with what was read.
     """
     header, transport = incoming.header, 0
     if header is None:
@@ -101,8 +105,9 @@ def decode(incoming: Incoming, *, out: Array | None = None, allow_pickle: bool =
         transport += perf_counter_ns()
     plan = PLAIN_ARRAYS.get((header, incoming.nbytes))
     loose: list[Any] = []
+    checksum: Checksum | None = None
     if plan is None:
-        plan, loose = read_plan(header, incoming.nbytes)
+        plan, loose, checksum = read_plan(header, incoming.nbytes)
     if plan.pickled and not allow_pickle:
         raise StagingError(
             "the value was staged by pickle, which can run any code when it is read. If you trust its writer, open "
@@ -119,6 +124,8 @@ def decode(incoming: Incoming, *, out: Array | None = None, allow_pickle: bool =
     for array in arrays:
         incoming.readinto(array.data)
     transport += perf_counter_ns() - allocated
+    if checksum is not None:
+        checksum.check(array.data for array in arrays)
     if out is not None:
         return out, transport
     return arrays[0] if plan.plain else _build(plan, arrays, loose), transport

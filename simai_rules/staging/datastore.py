@@ -1,18 +1,21 @@
 """The client that components stage with: four verbs, the same on every backend, each of them timed."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter_ns, sleep
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from simai_rules.staging.arrays import Array
-from simai_rules.staging.backend import Backend
+from simai_rules.staging.backend import Backend, Locking
 from simai_rules.staging.backends import connect
 from simai_rules.staging.codec import decode, encode
-from simai_rules.staging.errors import CorruptValue, ServerLost, StagingError, StagingTimeout, shorten
+from simai_rules.staging.errors import CorruptValue, LockTimeout, ServerLost, StagingError, StagingTimeout, shorten
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.keys import check_key
 from simai_rules.staging.operation import Operation
+from simai_rules.staging.stream import Streaming, StreamReader, StreamWriter
 
 
 class DataStore:
@@ -21,7 +24,8 @@ class DataStore:
     Arguments: `name` says whose client it is, in messages. `server_info` is the server's description or the path of
     its `server.json`; with a path, a server that is still starting is waited for. `timeout` is in seconds: how long
     `stage_read` waits for a key, and how long a server may stay silent. `allow_pickle` lets values of any type be
-    written, and read where their writer has set it too: only for writers whom you trust.
+    written, and read where their writer has set it too: only for writers whom you trust. With `checksum`, each value is
+    written with one (XXH3), which counts as serialize; a value that has one is checked by every reader, set or not.
 
     What can be staged and what comes back is told in `simai_rules.staging.codec`. One DataStore belongs to one thread
     of one process: it has no locks, and must not be used on after a fork.
@@ -34,10 +38,11 @@ class DataStore:
         *,
         timeout: float = 120.0,
         allow_pickle: bool = False,
+        checksum: bool = False,
     ) -> None:
         self.name = name
         self._last: tuple[Any, ...] = ("", "", 0, 0)
-        self._timeout_ns, self._allow_pickle = int(timeout * 1e9), allow_pickle
+        self._timeout_ns, self._allow_pickle, self._checksum = int(timeout * 1e9), allow_pickle, checksum
         deadline_ns = perf_counter_ns() + self._timeout_ns
         self._backend: Backend | None = connect(_find(server_info, deadline_ns), deadline_ns)
 
@@ -50,7 +55,7 @@ class DataStore:
         if backend is None or type(key) is not str or not key:
             backend = self._begin(key)
         start = perf_counter_ns()
-        buffers, nbytes = encode(value, allow_pickle=self._allow_pickle)
+        buffers, nbytes = encode(value, allow_pickle=self._allow_pickle, checksum=self._checksum)
         encoded = perf_counter_ns()
         replaced = backend.put(key, buffers, nbytes, encoded + self._timeout_ns)
         end = perf_counter_ns()
@@ -83,7 +88,7 @@ class DataStore:
         opened = perf_counter_ns()
         try:
             value, moving = decode(incoming, out=out, allow_pickle=self._allow_pickle)
-        except (StagingError, OSError) as error:
+        except (StagingError, OSError, MemoryError) as error:
             _explain(error, key, backend, incoming.source)
         finally:
             incoming.close()
@@ -113,6 +118,47 @@ class DataStore:
         self._last = ("delete", key, start, duration, 0, duration)
         return removed
 
+    def lock(self, key: str, timeout: float | None = None) -> AbstractContextManager[None]:
+        """Return a context that holds the lock of `key`: one client of the run at a time is inside.
+
+        It excludes others from `lock` of the same key, not from reading and writing it. Entering waits up to `timeout`
+        seconds (None: the DataStore's) and raises StagingTimeout where others hold the lock until then. Raises
+        StagingError where the backend offers no lock.
+        """
+        backend = self._begin(key)
+        if not isinstance(backend, Locking):
+            raise StagingError(f"The backend {backend.name} offers no lock. Choose another one, or do without locking.")
+        seconds = self._timeout_ns / 1e9 if timeout is None else timeout
+        return _hold(backend, f"{backend.name} ({backend.where})", key, seconds)
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether the backend can hand values from one process to another step by step."""
+        return isinstance(self._backend, Streaming)
+
+    def stream_writer(self, name: str, *, timeout: float | None = None) -> StreamWriter:
+        """Open the stream `name` for writing, waiting up to `timeout` seconds (None: the DataStore's) for its reader.
+
+        Raises StreamTimeout where none comes, and StagingError where the backend has no streams.
+        """
+        backend, timeout_ns = self._streaming(name), self._timeout_ns if timeout is None else int(timeout * 1e9)
+        end = backend.stream_writer(name, perf_counter_ns() + timeout_ns)
+        return StreamWriter(name, end, self._timeout_ns, allow_pickle=self._allow_pickle, checksum=self._checksum)
+
+    def stream_reader(self, name: str, *, timeout: float | None = None) -> StreamReader:
+        """Open the stream `name` for reading, waiting for its writer; the rest as for `stream_writer`."""
+        backend, timeout_ns = self._streaming(name), self._timeout_ns if timeout is None else int(timeout * 1e9)
+        end = backend.stream_reader(name, perf_counter_ns() + timeout_ns)
+        return StreamReader(name, end, self._timeout_ns, allow_pickle=self._allow_pickle)
+
+    def _streaming(self, name: str) -> Streaming:
+        backend = self._begin(name)
+        if not isinstance(backend, Streaming):
+            raise StagingError(
+                f"The backend {backend.name} has no streams. Stage by key (stage_write, stage_read), or choose adios2."
+            )
+        return backend
+
     @property
     def last(self) -> Operation:
         """The timing of the last verb that came to its end. It is put together when it is asked for."""
@@ -139,17 +185,29 @@ class DataStore:
         return self._backend
 
 
-def _explain(error: StagingError | OSError, key: str, backend: Backend, source: str) -> NoReturn:
+@contextmanager
+def _hold(backend: Locking, where: str, key: str, seconds: float) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(backend.lock(key, perf_counter_ns() + int(seconds * 1e9)))
+        except TimeoutError:
+            raise LockTimeout(key, where, seconds) from None
+        yield
+
+
+def _explain(error: StagingError | OSError | MemoryError, key: str, backend: Backend, source: str) -> NoReturn:
     """Raise `error`, of the codec or the file, again with the key, the backend and the place."""
     place = f"Key {shorten(key)} on {backend.name} ({source})"
     if isinstance(error, ServerLost):
         raise error
     if isinstance(error, OSError):
         raise StagingError(f"{place} cannot be read: {error.strerror}.") from None
+    if isinstance(error, MemoryError):
+        raise StagingError(f"{place} does not fit into this process' memory ({error}). Stage it in parts.") from None
     if isinstance(error, CorruptValue):
         raise CorruptValue(
-            f"{place} is not a staged value: {error}. It was cut short or overwritten by something else than "
-            "simai-rules; stage it again."
+            f"{place} is not a staged value: {error}. It was cut short, damaged, or overwritten by something else "
+            "than simai-rules; stage it again."
         ) from None
     raise type(error)(f"{place}: {error}") from None
 
@@ -176,7 +234,7 @@ def _find(server_info: ServerInfo | dict[str, Any] | str | Path, deadline_ns: in
 def _read(path: Path) -> ServerInfo:
     try:
         return ServerInfo.read(path)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except OSError as error:
         raise ServerLost(
             f"{path} cannot be read as a server.json ({error}). Start the staging server: simai-rules serve."
         ) from None

@@ -21,6 +21,25 @@ class StagingTimeout(StagingError):
         )
 
 
+class LockTimeout(StagingTimeout):
+    """The lock of a key was held by others until the deadline."""
+
+    def __init__(self, key: str, backend: str, seconds: float) -> None:
+        super().__init__(key, backend, seconds)
+        self.args = (
+            f"the lock of key {shorten(key)} on {backend} was not free within {seconds:g} s. Its holder works longer "
+            "than that (give a longer timeout), hangs (see its log), or is this very process: a lock is not reentrant.",
+        )
+
+
+class StreamTimeout(StagingTimeout):
+    """A stream had no partner, no room or not read all before the deadline; `key` is its name."""
+
+    def __init__(self, name: str, backend: str, seconds: float, problem: str, cause: str) -> None:
+        super().__init__(name, backend, seconds)
+        self.args = (f"the stream {shorten(name)} on {backend} {problem} within {seconds:.3g} s. {cause}",)
+
+
 class CorruptValue(StagingError):
     """A staged value that cannot be what was written: cut short, overwritten, or of an unknown format."""
 

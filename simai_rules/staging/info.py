@@ -3,12 +3,23 @@
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from simai_rules.staging.errors import ServerLost
 
 SERVER_FORMAT = 1
 State = Literal["starting", "ready", "failed", "stopped"]
+_REMEDY = "Start the staging server again: simai-rules serve."
+_KINDS: dict[str, type] = {
+    "backend": str,
+    "run_id": str,
+    "state": str,
+    "reason": str,
+    "address": dict,
+    "config": dict,
+    "run_folder": str,
+    "pid": int,
+}
 
 
 @dataclass(frozen=True)
@@ -39,17 +50,34 @@ class ServerInfo:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
-        """Read a `server.json` object; raises ServerLost where it is of another format."""
+        """Read a `server.json` object; raises ServerLost where it is none, or one of another format."""
+        if not isinstance(raw, dict):
+            raise ServerLost(
+                f"A server.json holds a JSON object, and this is of the type {type(raw).__name__}. {_REMEDY}"
+            )
         if raw.get("format") != SERVER_FORMAT:
             raise ServerLost(
-                f"server.json has format {raw.get('format')!r}, this version of simai-rules reads {SERVER_FORMAT}. "
+                f"server.json has format {raw.get('format')!s:.80}, this version of simai-rules reads {SERVER_FORMAT}. "
                 "Start the server again with the same version as its clients."
             )
         known = {item.name for item in fields(cls)}
         values: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
-        return cls(**values | {"hosts": tuple(raw.get("hosts", ()))})
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(values.get(name, kind()), kind)]
+        wrong += [name for name in ("backend", "run_id") if name not in values]
+        hosts = values.get("hosts", ())
+        if not isinstance(hosts, list | tuple) or not all(isinstance(host, str) for host in hosts):
+            wrong.append("hosts")
+        if values.get("state", "starting") not in get_args(State):
+            wrong.append("state")
+        if wrong:
+            raise ServerLost(f"server.json lacks, or has no valid, {', '.join(dict.fromkeys(wrong))}. {_REMEDY}")
+        return cls(**values | {"hosts": tuple(hosts)})
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file `server.json`."""
-        return cls.from_dict(json.loads(path.read_text()))
+        """Read the file `server.json`; raises OSError where it cannot be read, ServerLost where it is none."""
+        try:
+            raw = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ServerLost(f"{path} cannot be read as a server.json ({error}). {_REMEDY}") from None
+        return cls.from_dict(raw)

@@ -1,25 +1,44 @@
 """The header of a staged value: which arrays and JSON parts it has, and where each of them belongs.
 
-Its `__metadata__` starts with `json`, a JSON list of the parts that are no arrays, as text, so that all the rest stays
-the same from one step of a coupled run to the next and both sides can remember it. Then `simai`, JSON too, as text:
-`{"format": 1, "root": NODE}`, where NODE is `{"json": number in that list}`, `{"tensor": name, …what Form says}` or, at
-the root, `{"items": [[key, NODE], …]}`.
+Its `__metadata__` starts with `json`, a JSON list of the parts that are no arrays, as text. Then, where one was asked
+for, `xxh3`, the checksum. What changes from one step of a coupled run to the next ends here; both sides can remember
+the rest. That is `simai`, JSON too, as text: `{"format": 1, "root": NODE}`, where NODE is `{"json": number in that
+list}`, `{"tensor": name, …what Form says}` or, at the root, `{"items": [[key, NODE], …]}`.
+
+The checksum is the XXH3 (64 bits, 16 hexadecimal digits) of the header's text, with zeros for these digits, and of the
+data that follow it: a changed byte anywhere after the first eight is found, and in these makes the header invalid.
 """
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from simai_rules.staging.arrays import Form
+from simai_rules.staging.backend import Buffer, bytes_of
 from simai_rules.staging.errors import CorruptValue
-from simai_rules.staging.safetensors import DECODER, DTYPES, METADATA, Tensor, entries, framed, load_json, parse
+from simai_rules.staging.safetensors import (
+    DECODER,
+    DTYPES,
+    METADATA,
+    Tensor,
+    brief,
+    entries,
+    framed,
+    load_json,
+    parse,
+)
 
 _FORMAT = 1
 _OPENING = f'{{"{METADATA}":{{"json":'
+_CHECKSUM = ',"xxh3":"'
+_ZEROS = "0" * 16
+_KNOWN = {"json", "simai", "xxh3"}
 _LONE = "data"
-_REMEMBERED = 64
+_REMEMBERED, _SHORT = 64, 4096
+"""How many headers are remembered, and how long each may be: what was read must not fill the memory."""
 
 Part = tuple[str, tuple[int, ...], Form] | None
 """Dtype, shape and form of an array; None for a JSON part."""
@@ -58,6 +77,41 @@ def _rest(keys: tuple[str, ...] | None, parts: tuple[Part, ...]) -> str:
     return f',"simai":{json.dumps(described)}}}{entries(tensors)}}}'
 
 
+def add_checksum(buffers: list[Buffer]) -> list[Buffer]:
+    """Return a header that `write_header` has made, and its data, with a checksum of both in the header."""
+    text = bytes(buffers[0][8:]).decode("ascii").rstrip()
+    _, end = DECODER.raw_decode(text, len(_OPENING))
+    header = framed(f'{text[:end]}{_CHECKSUM}{_ZEROS}"{text[end:]}')
+    place = 8 + end + len(_CHECKSUM)
+    digest = _digest(header[8:], buffers[1:]).encode()
+    return [header[:place] + digest + header[place + len(digest) :], *buffers[1:]]
+
+
+def _digest(header: bytes, data: Iterable[Buffer]) -> str:
+    from xxhash import xxh3_64
+
+    state = xxh3_64(header)
+    for buffer in data:
+        state.update(bytes_of(buffer))
+    return state.hexdigest()
+
+
+class Checksum(NamedTuple):
+    """What a header says of its bytes and the data."""
+
+    digest: str
+    header: bytes
+    """The header with zeros in the digest's place."""
+
+    def check(self, data: Iterable[Buffer]) -> None:
+        """Raise CorruptValue unless header and `data`, in the order in which they were staged, are what was written."""
+        found = _digest(self.header, data)
+        if found != self.digest:
+            raise CorruptValue(
+                f"its bytes have changed since it was written: their checksum is {found}, not {self.digest}"
+            )
+
+
 class Slot(NamedTuple):
     """One array of a value that is being read: what to make for it."""
 
@@ -85,8 +139,8 @@ PLAIN_ARRAYS: dict[tuple[bytes, int], Plan] = {}
 """The same for lone arrays, by a shorter way: plans by the whole header and the size of the value."""
 
 
-def read_plan(header: bytes, nbytes: int) -> tuple[Plan, list[Any]]:
-    """Return how to read a value of `nbytes` bytes with this `header`, and its JSON parts.
+def read_plan(header: bytes, nbytes: int) -> tuple[Plan, list[Any], Checksum | None]:
+    """Return how to read a value of `nbytes` bytes with this `header`, its JSON parts, and its checksum if it has one.
 
     Raises CorruptValue for a header that is not valid, or not about so many bytes.
     """
@@ -95,30 +149,46 @@ def read_plan(header: bytes, nbytes: int) -> tuple[Plan, list[Any]]:
         loose, end = DECODER.raw_decode(text, len(_OPENING)) if text.startswith(_OPENING) else ("", 0)
     except (ValueError, RecursionError) as error:
         raise CorruptValue(f"its header is not valid JSON ({error})") from None
+    checksum = None
+    if end and text.startswith(_CHECKSUM, end):
+        checksum, end = _read_checksum(text, end + len(_CHECKSUM))
     # What a remembered header says does not depend on its JSON parts, as long as these are a text.
     data_bytes = nbytes - 8 - len(header)
     known = (text[end:].rstrip(), data_bytes) if end and isinstance(loose, str) else None
     plan = _plans.get(known) if known else None
     if plan is None:
         tensors, metadata = parse(text, data_bytes)
+        if "xxh3" in metadata and checksum is None:
+            raise CorruptValue("its checksum does not stand where it belongs: its header was changed")
         plan = _plan(tensors, metadata)
         loose = metadata.get("json", "[]")
-        if known and len(text) < 4096:
+        if known and len(text) < _SHORT:
             if len(_plans) >= _REMEMBERED:
                 _plans.clear()
                 PLAIN_ARRAYS.clear()
             _plans[known] = plan
-            if plan.plain:
-                PLAIN_ARRAYS[header, nbytes] = plan
     parts: Any = [] if loose == "[]" else load_json(loose)
     if not isinstance(parts, list) or len(parts) != len(plan.sources) - len(plan.slots):
         raise CorruptValue("its header does not use each of its JSON parts once")
-    return plan, parts
+    if plan.plain and checksum is None and len(header) < _SHORT and len(PLAIN_ARRAYS) < _REMEMBERED:
+        PLAIN_ARRAYS[header, nbytes] = plan
+    return plan, parts, checksum
+
+
+def _read_checksum(text: str, place: int) -> tuple[Checksum, int]:
+    """Return the checksum whose digits start at `place`, and where they end."""
+    end = place + len(_ZEROS)
+    digest = text[place:end]
+    if len(digest) != len(_ZEROS) or not set(digest) <= set("0123456789abcdef") or text[end : end + 1] != '"':
+        raise CorruptValue(f"its checksum {digest!r} is not one of 16 hexadecimal digits")
+    return Checksum(digest, f"{text[:place]}{_ZEROS}{text[end:]}".encode()), end + 1
 
 
 def _plan(tensors: list[Tensor], metadata: dict[str, str]) -> Plan:
     """Return how to read the value; a file of another writer is a dict of its arrays."""
     if "simai" in metadata:
+        if not metadata.keys() <= _KNOWN:
+            raise CorruptValue("its header says more of the value than is known here")
         root = _root(metadata["simai"])
     else:
         root = {"items": [[tensor.name, {"tensor": tensor.name}] for tensor in tensors]}
@@ -150,9 +220,13 @@ def _root(described: str) -> Node:
     if not isinstance(content, dict) or content.keys() != {"format", "root"} or not isinstance(content["root"], dict):
         raise CorruptValue("its header does not describe the value")
     if content["format"] != _FORMAT:
-        raise CorruptValue(f"it has the format {content['format']!r:.80}; this version reads {_FORMAT}")
+        raise CorruptValue(f"its format is {_number(content['format'])}; this version reads {_FORMAT}")
     root: Node = content["root"]
     return root
+
+
+def _number(value: Any) -> str:
+    return f"{value!s:.80}" if type(value) is int else brief(value)
 
 
 def _items(root: Node) -> tuple[list[str], list[Node]]:

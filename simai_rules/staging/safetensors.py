@@ -17,6 +17,8 @@ from simai_rules.staging.errors import CorruptValue, StagingError
 HEADER_LIMIT = 100_000_000
 """Longest header, in bytes, that the public reader takes."""
 METADATA = "__metadata__"
+_DIMENSIONS = 65
+"""Most that a shape has: numpy's 64, and one for the halves of complex128. The product of more would take long."""
 BFLOAT16: "np.dtype[np.uint16]" = np.dtype("<u2", metadata={"simai": "bfloat16"})
 """How numpy, which has no bfloat16, holds one: its 16 bits, marked. `bits.view(BFLOAT16)` is staged as BF16."""
 
@@ -140,8 +142,8 @@ def _tensor(name: str, entry: Any) -> tuple[int, int, Tensor]:
         raise CorruptValue(f"its entry for the array {name!r:.80} lacks dtype, shape or data_offsets, or has more")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise CorruptValue(f"its array {name!r:.80} has the dtype {dtype!r:.80}, which is not known here")
-    if not _is_sizes(shape) or not _is_sizes(offsets) or len(offsets) != 2:
+        raise CorruptValue(f"its array {name!r:.80} has the dtype {brief(dtype)}, which is not known here")
+    if not _is_sizes(shape, _DIMENSIONS) or not _is_sizes(offsets, 2) or len(offsets) != 2:
         raise CorruptValue(f"its array {name!r:.80} has no valid shape or place")
     tensor = Tensor(name, dtype, tuple(shape))
     if tensor.nbytes != offsets[1] - offsets[0]:
@@ -149,5 +151,12 @@ def _tensor(name: str, entry: Any) -> tuple[int, int, Tensor]:
     return offsets[0], offsets[1], tensor
 
 
-def _is_sizes(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+def _is_sizes(value: Any, most: int) -> bool:
+    if not isinstance(value, list) or len(value) > most:
+        return False
+    return all(type(item) is int and 0 <= item < 2**63 for item in value)
+
+
+def brief(value: Any) -> str:
+    """Return what a hostile header holds for a message: no `repr` of what may be long or deeply nested."""
+    return f"{value[:80]!r}" if isinstance(value, str) else f"of the type {type(value).__name__}"

@@ -30,9 +30,14 @@ class Run(Protocol):
         """Write down a command that removes what is about to be made where no path leads, to be run in the end."""
 
     def start_child(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        new_session: bool = True,
     ) -> subprocess.Popen[bytes]:
-        """Start a process that dies with this one."""
+        """Start a process that dies with this one, in a session of its own, else in a process group of its own."""
 
 
 class Server(Protocol):

@@ -104,3 +104,19 @@ def test_values_that_contain_themselves():
     ):
         with pytest.raises(ConfigError):
             parse_experiment({"name": "a", **raw}, Path(), "config.yaml")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("key", ["staging", "sweep", "simulation", "odd"])
+def test_anchors_that_make_billions_of_values(tmp_path, key):
+    levels = [f"  a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 12)]
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(["name: a", "more:", "  a0: &a0 [1, 2, 3]", *levels, f"{key}: *a11", ""]))
+    with pytest.raises(ConfigError, match="anchors"):
+        load_experiment(path)
+
+
+def test_anchors_that_save_some_lines(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("name: a\nrepeats: &n 8\nsweep: {axes: {elements: [*n, 10]}}\n")
+    assert len(load_experiment(path).points) == 16

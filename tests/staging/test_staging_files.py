@@ -112,6 +112,25 @@ def test_a_killed_writer_leaves_only_a_file_that_carries_its_pid(store, folder, 
         store.clean_staged_data("started")
 
 
+def test_the_next_writer_removes_what_a_killed_one_has_left(folder, info, connect, start_peer):
+    """Writers of 250 MB that are killed one after another: the disk holds the last one's half-written file at most."""
+    writing, others = connect(info), folder / f".tmp.{os.getpid()}.abcd1234.another-machine"
+    others.write_bytes(b"x")
+    mine = folder / writing._backend._temporary
+    mine.write_bytes(b"half-written by a living process")
+    for _ in range(3):
+        writer = start_peer("write_forever", info, "key", 31_250_000)
+        deadline = time.monotonic() + 30
+        while not (left := [name for name in temporaries(info) if name.split(".")[2] == str(writer.pid)]):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        assert sorted(set(temporaries(info)) - set(left)) == sorted([others.name, mine.name])
+    connect(info).stage_write("next", 1)
+    assert sorted(temporaries(info)) == sorted([others.name, mine.name])
+
+
 def test_a_full_disk_is_told_with_numbers_and_leaves_nothing(store, folder, info, monkeypatch):
     store.stage_write("key", "old")
     real = os.writev

@@ -2,8 +2,10 @@
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 
+from simai_rules.staging.datastore import DataStore
+from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.keys import TEMPORARY, check_key, file_name
 
 KEYS = st.text(st.characters(), min_size=1)
@@ -52,3 +54,26 @@ def test_only_str(wrong):
 def test_not_empty():
     with pytest.raises(ValueError, match="empty"):
         check_key("")
+
+
+@given(st.sets(KEYS | NASTY | st.text("aA/%.#é\ud800", min_size=1, max_size=250), min_size=2, max_size=20))
+def test_no_two_keys_of_any_length_share_a_name(keys):
+    assert len({file_name(key) for key in keys}) == len(keys)
+
+
+ESCAPES = st.lists(st.sampled_from(["..", ".", "/", "//", "x", "\0", "~", "\n", "%2F", "%2e", "\\", "tmp"]), min_size=1)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ESCAPES.map("".join) | ESCAPES.map("/".join) | KEYS)
+def test_no_key_leaves_the_staging_folder(tmp_path, key):
+    """By a real client, on a real folder: all that it writes is one file inside."""
+    folder = tmp_path / "deep" / "er" / "staging"
+    folder.mkdir(parents=True, exist_ok=True)
+    with DataStore("client", ServerInfo("filesystem", "run", "ready", address={"folder": str(folder)})) as store:
+        store.stage_write(key, 1)
+        [written] = [path for path in tmp_path.rglob("*") if not path.is_dir()]
+        assert written == folder / file_name(key)
+        assert store.stage_read(key) == 1
+        assert store.clean_staged_data(key)
+        assert not any(path.is_file() for path in tmp_path.rglob("*"))

@@ -33,6 +33,11 @@ def connect(info: ServerInfo, deadline_ns: int) -> Backend:
             f"The address of the {info.backend} server lacks {missing}: {sorted(info.address)}. It is written by the "
             "server into server.json; start the server again."
         ) from None
+    except (TypeError, ValueError) as error:
+        raise StagingError(
+            f"The address of the {info.backend} server is none ({error}). It is written by the server into "
+            "server.json; start the server again."
+        ) from None
     return backend
 
 

@@ -1,42 +1,85 @@
 """Staging by files: one file per key in the run's folder, written beside and renamed into place.
 
-The folder is flat: one inotify watch then sees every key, and file systems index folders, so that the few values that
-are alive at a time (a reader deletes what it has read) never make it slow. Half-written files are called
-`.tmp.<pid>.<client>.<host>`: whoever cleans up can tell whose they are.
+The folder is flat unless `shards` asks for subfolders: one inotify watch then sees every key, and file systems index
+folders, so that the few values that are alive at a time (a reader deletes what it has read) never make it slow.
+Half-written files are called `.tmp.<pid>.<client>.<where that pid counts>`: whoever cleans up can tell whose they are,
+and the next writer in the same folder removes those of dead processes.
 """
 
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import cache, partial
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
-from simai_rules.staging.backend import Buffer, bytes_of
+from simai_rules.staging.backend import Buffer, Incoming, bytes_of
+from simai_rules.staging.backends import file_locks
 from simai_rules.staging.errors import CorruptValue, ServerLost, StagingError, StagingFull, shorten
 from simai_rules.staging.keys import TEMPORARY, file_name
 from simai_rules.staging.safetensors import header_length
 from simai_rules.staging.vectored import IOV_MAX, write_rest
 from simai_rules.staging.waiting import FolderWaiter
 
-_HEAD = 448
+HEAD = 448
 """Bytes read at once from the start of a file: most headers are shorter."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
+Fill = Callable[[int, Sequence[Buffer], int], None]
+"""Writes buffers of so many bytes in all to a new file."""
+
+
+def shard_name(name: str, shards: int) -> str:
+    """Return the subfolder of the file `name`: the same in every process, on every machine."""
+    return f"{zlib.crc32(name.encode()) % shards:04d}"
+
+
+def _sharded(shards: int, key: str) -> str:
+    name = file_name(key)
+    return f"{shard_name(name, shards)}/{name}"
+
+
+@cache
+def pid_space() -> str:
+    """Return what tells apart the machines and containers in which a pid means something: `<boot>-<namespace>`."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "").strip()
+        return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return os.uname().nodename
+
+
+def fill(descriptor: int, buffers: Sequence[Buffer], nbytes: int) -> None:
+    """Write the buffers, by one system call where the kernel takes them all at once."""
+    written = os.writev(descriptor, buffers[:IOV_MAX])
+    if written != nbytes:
+        write_rest(lambda part: os.writev(descriptor, part), buffers, written)
+
 
 class FileValue:
-    """An open file that is read from its start; it stays what it was even if its key is overwritten or removed."""
+    """An open file that is read from its start; it stays what it was even if its key is overwritten or removed.
 
-    __slots__ = ("_descriptor", "_folder", "_name", "_offset", "header", "nbytes")
+    With `start` and `nbytes` it is a part of the file; then the caller sees to it that the part stays.
+    """
 
-    def __init__(self, descriptor: int, folder: str, name: str) -> None:
-        self._descriptor, self._folder, self._name = descriptor, folder, name
-        self.nbytes = os.lseek(descriptor, 0, os.SEEK_END)
-        head = os.pread(descriptor, _HEAD, 0)
-        self._offset = end = 8 + int.from_bytes(head[:8], "little")
+    __slots__ = ("_descriptor", "_folder", "_name", "_offset", "_start", "header", "nbytes")
+
+    def __init__(self, descriptor: int, folder: str, name: str, start: int = 0, nbytes: int | None = None) -> None:
+        self._descriptor, self._folder, self._name, self._start = descriptor, folder, name, start
+        if nbytes is None:
+            self.nbytes = os.lseek(descriptor, 0, os.SEEK_END)
+            head = os.pread(descriptor, HEAD, 0)
+        else:
+            self.nbytes = nbytes
+            head = os.pread(descriptor, min(HEAD, nbytes), start)
+        end = 8 + int.from_bytes(head[:8], "little")
+        self._offset = start + end
         self.header = head[8:end] if end <= len(head) else None
 
     @property
@@ -46,9 +89,9 @@ class FileValue:
 
     def read_header(self) -> bytes:
         """Return a header that is long, or raise CorruptValue."""
-        head = os.pread(self._descriptor, 8, 0)
+        head = os.pread(self._descriptor, 8, self._start)
         text = np.empty(header_length(head, self.nbytes), np.uint8)
-        self._offset = 8
+        self._offset = self._start + 8
         self.readinto(text.data)
         return text.tobytes()
 
@@ -72,9 +115,19 @@ class FileValue:
 
 
 class Files:
-    """The client half of the backends that stage by files; `folder` is the run's own and exists already."""
+    """The client half of the backends that stage by files; `folder` is the run's own and exists already.
 
-    def __init__(self, name: str, folder: Path, *, pause_s: float, trust_events: bool) -> None:
+    Arguments: `pause_s` and `trust_events` are FolderWaiter's. `shards`: subfolders that the server has made and that
+    the keys are spread over. `fsync`: a value is on the disk before its key can be seen, and its name when put returns.
+    """
+
+    _incoming: type[FileValue] = FileValue
+    _new, _read = _NEW, os.O_RDONLY | os.O_CLOEXEC
+    _fill: Fill = staticmethod(fill)
+
+    def __init__(
+        self, name: str, folder: Path, *, pause_s: float, trust_events: bool, shards: int = 1, fsync: bool = False
+    ) -> None:
         self.name, self.where = name, str(folder)
         self._folder = folder
         try:
@@ -85,45 +138,83 @@ class Files:
                 "has stopped and removed it, or made it on another node."
             ) from None
         self._identity = os.fstat(self._directory)
-        self._waiter = FolderWaiter(folder, pause_s, trust_events)
+        self._new_waiter = partial(FolderWaiter, pause_s=pause_s, trust_events=trust_events)
+        self._waited, self._waiter = "", self._new_waiter(folder)
         # One name is enough, as it is renamed before it is needed again. It holds what is fresh for each client, so
         # that no other process, on any node or in any container, makes the same.
-        self._temporary = f"{TEMPORARY}{os.getpid()}.{os.urandom(4).hex()}.{os.uname().nodename}"
+        self._temporary = f"{TEMPORARY}{os.getpid()}.{os.urandom(4).hex()}.{pid_space()}"
+        self._shards, self._fsync = shards, fsync
+        self._name_of: Callable[[str], str] = file_name if shards == 1 else partial(_sharded, shards)
+        self._swept: set[str] = set()
         self._open = True
 
     def put(self, key: str, buffers: Sequence[Buffer], nbytes: int, deadline_ns: int) -> bool:  # noqa: ARG002
         """Write a temporary file and rename it to the key's; return whether that replaced one."""
-        directory, name, temporary = self._directory, file_name(key), self._temporary
+        directory, name = self._directory, self._name_of(key)
+        temporary = self._beside(name)
         try:
-            descriptor = os.open(temporary, _NEW, 0o600, dir_fd=directory)
+            descriptor = os.open(temporary, self._new, 0o600, dir_fd=directory)
             try:
                 try:
-                    written = os.writev(descriptor, buffers[:IOV_MAX])
-                    if written != nbytes:
-                        write_rest(lambda part: os.writev(descriptor, part), buffers, written)
+                    self._fill(descriptor, buffers, nbytes)
+                    if self._fsync:
+                        os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
                 replaced = os.access(name, os.F_OK, dir_fd=directory)
                 os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
-                self._discard()
+                self._discard(temporary)
                 raise
+            if self._fsync:
+                self._sync_folder(name)
         except OSError as error:
             self._fail(error, f"write key {shorten(key)}", nbytes)
         return replaced
 
-    def _discard(self) -> None:
-        # Where this fails the folder has gone, and the file with it; the error that brought us here says so.
-        with contextlib.suppress(OSError):
-            os.unlink(self._temporary, dir_fd=self._directory)
+    def _beside(self, name: str) -> str:
+        """Return a temporary name in the folder of `name`; before the first, what dead writers left there is removed.
 
-    def open(self, key: str, deadline_ns: int) -> FileValue:  # noqa: ARG002
-        """Open the key's file; raises KeyError where there is none."""
-        name = file_name(key)
+        Temporaries lie in the shard itself: on Lustre, a rename from one folder to another takes a lock of the whole
+        file system, and one folder for all of them would be what shards are there to avoid.
+        """
+        shard = name[: name.rfind("/") + 1]
+        if shard not in self._swept:
+            self._swept.add(shard)
+            self._sweep(shard)
+        return shard + self._temporary
+
+    def _sweep(self, shard: str) -> None:
+        """Remove what dead processes of this machine have left half-written in `shard`."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"{self.where}/{shard}"):  # noqa: PTH208 - names, not paths
+                if name.startswith(TEMPORARY) and name.endswith(pid_space()):
+                    try:
+                        os.kill(int(name.split(".")[2]), 0)
+                    except ProcessLookupError:
+                        self._discard(shard + name)
+
+    def _discard(self, temporary: str) -> None:
+        """Remove a temporary file; where this fails the folder has gone, and the file with it."""
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=self._directory)
+
+    def _sync_folder(self, name: str) -> None:
+        """Force the name of a file to the disk: until then it is only in memory that the file has it."""
+        shard = name[: name.rfind("/") + 1]
+        folder = os.open(shard or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory)
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def open(self, key: str, deadline_ns: int) -> Incoming:  # noqa: ARG002
+        """Open the key's file; raises KeyError where there is none."""
+        name = self._name_of(key)
+        try:
+            descriptor = os.open(name, self._read, dir_fd=self._directory)
             try:
-                return FileValue(descriptor, self.where, name)
+                return self._incoming(descriptor, self.where, name)
             except OSError:
                 os.close(descriptor)
                 raise
@@ -135,7 +226,7 @@ class Files:
 
     def exists(self, key: str, deadline_ns: int = 0) -> bool:  # noqa: ARG002
         """Return whether the key's file is there."""
-        if os.access(file_name(key), os.F_OK, dir_fd=self._directory):
+        if os.access(self._name_of(key), os.F_OK, dir_fd=self._directory):
             return True
         self._check_folder()
         return False
@@ -143,7 +234,7 @@ class Files:
     def delete(self, key: str, deadline_ns: int) -> bool:  # noqa: ARG002
         """Remove the key's file."""
         try:
-            os.unlink(file_name(key), dir_fd=self._directory)
+            os.unlink(self._name_of(key), dir_fd=self._directory)
         except FileNotFoundError:
             self._check_folder()
             return False
@@ -152,8 +243,20 @@ class Files:
         return True
 
     def wait(self, key: str, deadline_ns: int) -> bool:
-        """Wait for the key's file."""
+        """Wait for the key's file.
+
+        One folder is watched at a time: a user has few inotify instances, and there may be thousands of shards.
+        """
+        name = self._name_of(key)
+        shard = name[: name.rfind("/") + 1]
+        if shard != self._waited:
+            self._waiter.close()
+            self._waited, self._waiter = shard, self._new_waiter(self._folder / shard)
         return self._waiter.wait(lambda: self.exists(key), deadline_ns)
+
+    def lock(self, key: str, deadline_ns: int) -> AbstractContextManager[None]:
+        """Return a context that holds the lock of `key`: see Locking, and file_locks for how."""
+        return file_locks.hold(self._directory, self._fail, key, deadline_ns)
 
     def close(self) -> None:
         """Close the folder."""

@@ -19,7 +19,14 @@ from simai_rules.staging.vectored import IOV_MAX, write_rest
 
 _PATIENCE_NS = 10**9
 """Least time that the server gets for its next byte, whatever the deadline: it may be serving others."""
+_RENEW_NS = 10**8
+"""The kernel's limit is set anew before a call that comes this long after the last time it was set."""
 _BUFFER = 16384
+LONGEST_VALUE = 512 * 1024 * 1024
+"""Bytes that one value of redis holds at most."""
+_LONGEST_REPLY = 16 * 1024 * 1024
+"""Most bytes or items of a reply that is no value: names, ids, lists of servers."""
+_DEEPEST = 4
 
 
 class ReplyError(Exception):
@@ -29,8 +36,8 @@ class ReplyError(Exception):
 class Connection:
     """One TCP connection to a redis server.
 
-    After a ServerLost it is closed and of no more use. A time limit holds for a server that is silent: a transfer
-    that still moves when its deadline passes goes on.
+    After a ServerLost it is closed and of no more use. A deadline holds for a server that is silent, which is noticed
+    at most a second after it: a transfer that still moves when its deadline passes goes on.
     """
 
     def __init__(self, host: str, port: int, deadline_ns: int) -> None:
@@ -71,19 +78,32 @@ class Connection:
         self._limit()
         return self._socket.sendmsg(buffers)
 
-    def reply(self) -> Any:
+    def reply(self, nested: int = 0) -> Any:
         """Return the next reply: str, int, bytes, None, or a list of these. Raises ReplyError for an error reply."""
         line = self.line()
         kind, rest = line[:1], line[1:]
         if kind == b"+":
-            return rest.decode()
-        if kind == b":":
-            return int(rest)
+            return rest.decode(errors="replace")
         if kind == b"$":
-            return None if rest == b"-1" else self._exactly(int(rest))
-        if kind == b"*":
-            return [self.reply() for _ in range(int(rest))]
-        raise ReplyError(rest.decode(errors="replace"))
+            return None if rest == b"-1" else self._exactly(self._number(rest, _LONGEST_REPLY))
+        if kind == b":":
+            return self._number(rest, 2**63)
+        if kind != b"*" or nested == _DEEPEST:
+            self._lose(None)
+        return [self.reply(nested + 1) for _ in range(self._number(rest, _LONGEST_REPLY))]
+
+    def value_size(self) -> int | None:
+        """Return the size of the value that comes next, to be read by `readinto`; None where there is no value."""
+        line = self.line()
+        if line == b"$-1":
+            return None
+        return self._number(line[1:] if line[:1] == b"$" else b"", LONGEST_VALUE)
+
+    def _number(self, text: bytes, most: int) -> int:
+        """Return a number of a reply; what is no server of ours may send anything: nothing is allocated for it."""
+        if not text.isdigit() or len(text) > 19 or int(text) > most:
+            self._lose(None)
+        return int(text)
 
     def line(self) -> bytes:
         """Return the next line of a reply without its end; raises ReplyError for an error reply."""
@@ -107,6 +127,7 @@ class Connection:
         self._begin += held
         view = view[held:]
         while len(view):
+            self._renew_limit()
             try:
                 count = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
             except OSError as error:
@@ -114,7 +135,7 @@ class Connection:
             if count < len(view):
                 if not count:
                     self._lose(None)
-                self._limit()
+                self._limit()  # the kernel has waited for all of its time
             view = view[count:]
         if last:
             self.end_line()
@@ -135,6 +156,7 @@ class Connection:
             self._begin, self._end = 0, held
         if self._end == _BUFFER:
             self._lose(None)  # a line of this length is not redis' language
+        self._renew_limit()
         try:
             count = self._socket.recv_into(self._view[self._end :])
         except OSError as error:
@@ -148,8 +170,14 @@ class Connection:
         left_ms = (deadline_ns - perf_counter_ns()) / 1e6
         return self._end > self._begin or (left_ms > 0 and bool(self._poll.poll(left_ms)))
 
+    def _renew_limit(self) -> None:
+        """Set the limit anew if part of the time has passed since: it is a span for one call, not a point in time."""
+        if perf_counter_ns() - self._limited_ns > _RENEW_NS:
+            self._limit()
+
     def _limit(self) -> None:
         """Let the kernel end the next call at the deadline."""
+        self._limited_ns = perf_counter_ns()
         seconds, rest = divmod(_left_ns(self._deadline_ns) // 1000, 10**6)
         limit = struct.pack("@ll", seconds, rest)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)

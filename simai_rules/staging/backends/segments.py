@@ -1,0 +1,221 @@
+"""Files that a writer fills again and again, so that a value costs one copy and no new pages.
+
+Writing to a new file in /dev/shm takes most of its time for pages: each is found, zeroed or charged, and given back
+when the value is deleted. A segment keeps them. It is a file of one writer in the run's folder, under a permanent
+private name `.seg.<pid>.<client>.<number>.<where that pid counts>`. A value is published by giving the segment a second
+name (a hard link), which is renamed to the key's. Its size is exactly the value's.
+
+Why no reader ever sees half a value, or another one than its key's:
+
+1. A segment with one name has no key, as only its owner gives it names. It gets a second one when it is published, and
+   has one again when its key was deleted or overwritten, by whomever: names are counted by the file system.
+2. Its owner writes to it only while it has one name and the owner holds its exclusive lock (flock). It gives the lock
+   back before it publishes: what is published is complete and nobody writes to it.
+3. A reader opens the key's file, takes a shared lock, and then looks whether the key still has this very file. If so,
+   the file was published at that moment, thus complete (2), and stays as it is until the reader closes it: the owner
+   cannot get the lock. If not, or if there is no lock to be had, the key was overwritten or deleted since the reader
+   opened it, and it looks again. So readers wait for no writer, and a writer takes another segment where a reader is
+   still inside.
+4. That the file was reused for the same key between a reader's two steps does no harm: it then reads the later value.
+5. Two writers of one key have segments of their own, and rename replaces one by the other. (Renaming to a name of the
+   same file would do nothing and leave the temporary name, but a segment that is published has no key before.)
+6. Locks end with the processes that hold them. What a killed writer has published stays as it is, since nobody
+   reuses it; what it has not published has no key.
+
+A segment is given up (its private name is removed; if it has a key it lives on as that key's file) when it was not used
+in the writer's last KEPT values, and all of them when the writer closes or ends; those of a killed writer, when the
+next one of this node makes its first. The free ones are given up when there is no room. So a writer holds no more than
+what it had staged at the same time lately, and one value more per reader that is inside a deleted one. A size that was
+not written lately is first written to an ordinary file.
+
+In memory (tmpfs) a segment is written through a mapping, which is a plain copy; its pages are allocated before, so that
+a full memory is an error and not a signal. On a disk it is written by system calls. Large pages are asked for where the
+mount gives them to who asks (`huge=advise`).
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from simai_rules.staging.backend import Buffer
+from simai_rules.staging.backends.files import fill, pid_space
+from simai_rules.staging.backends.mapped import NO_MEMORY, Mount, copy_into, map_file, map_large_pages
+
+SEGMENT = ".seg."
+"""How the private names start; no key's file name starts with a dot."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the file system says where there is no room."""
+KEPT = 16
+"""A segment that was not used for so many values is given up; more than so many values in flight are not reused."""
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Segment:
+    """One file of a writer, open, and mapped once it is used again."""
+
+    __slots__ = ("descriptor", "memory", "name", "used")
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self.name, self.descriptor = name, descriptor
+        self.memory = NO_MEMORY
+        self.used = 0
+        """The number of the value that it was last used for."""
+
+    def refill(self, buffers: Sequence[Buffer], nbytes: int, state: os.stat_result, mapped: bool) -> None:
+        """Write the buffers, `nbytes` in all, over what was there. The caller holds the lock.
+
+        `state` is the file's: somebody may have cut it short or made holes into it. Memory that is not there would be
+        a SIGBUS when it is written to, so it is allocated first; raises OSError where there is no room.
+        """
+        if not mapped:
+            os.lseek(self.descriptor, 0, os.SEEK_SET)
+            fill(self.descriptor, buffers, nbytes)
+        else:
+            if state.st_size < nbytes or state.st_blocks * 512 < nbytes:
+                os.posix_fallocate(self.descriptor, 0, nbytes)
+            if len(self.memory) < nbytes:
+                self.memory = map_file(self.descriptor, nbytes)
+            copy_into(self.memory, buffers)
+        if state.st_size > nbytes:
+            os.ftruncate(self.descriptor, nbytes)
+
+
+class Segments:
+    """The segments of one writer in the open folder `directory`; `mount` says what the folder is on."""
+
+    def __init__(self, directory: int, mount: Mount) -> None:
+        self._directory, self._mount = directory, mount
+        self._prefix = f"{SEGMENT}{os.getpid()}.{os.urandom(4).hex()}."
+        self._segments: list[Segment] = []
+        self._values = self._made = 0
+        self._sizes: deque[int] = deque(maxlen=KEPT)
+        # Also where a writer ends without closing: what it has staged should go when its reader deletes it.
+        self.close: Callable[[], object] = weakref.finalize(self, _end, directory, self._segments, os.getpid())
+
+    def expect(self, nbytes: int) -> bool:
+        """Note that a value of this size is written; return whether one of about this size was, lately.
+
+        What was not used for long is given up.
+        """
+        self._values += 1
+        while self._segments and self._segments[0].used < self._values - KEPT:
+            _give_up(self._directory, self._segments.pop(0))
+        expected = any(_alike(size, nbytes) for size in self._sizes)
+        self._sizes.append(nbytes)
+        return expected
+
+    def store(self, buffers: Sequence[Buffer], nbytes: int) -> str:
+        """Write the buffers to a segment that is free, or to a new one, and return its name: it can be published.
+
+        Raises OSError where there is no room even without the segments that are free.
+        """
+        try:
+            segment = self._refilled(buffers, nbytes) or self._make(buffers, nbytes)
+        except OSError as error:
+            if error.errno not in FULL or not self.give_back():
+                raise
+        else:
+            return self._use(segment)
+        return self._use(self._make(buffers, nbytes))
+
+    def _use(self, segment: Segment) -> str:
+        """Note that a segment was used last, and return its name."""
+        segment.used = self._values
+        if segment in self._segments:
+            self._segments.remove(segment)
+        self._segments.append(segment)
+        return segment.name
+
+    def give_back(self) -> bool:
+        """Give up what is free, and what dead writers have left; return whether there was anything."""
+        given = _sweep(self._directory)
+        for segment in list(self._segments):
+            if (state := self._state(segment)) is None or state.st_nlink == 1:
+                self._segments.remove(segment)
+                _give_up(self._directory, segment)
+                given = True
+        return given
+
+    def _refilled(self, buffers: Sequence[Buffer], nbytes: int) -> Segment | None:
+        """Return a free segment, the last used first, with the buffers in it; None where there is none.
+
+        The last used is likely to be in the processor's caches still, and the others get old and are given up.
+        """
+        for segment in reversed(self._segments):
+            state = self._state(segment)
+            if state is None or state.st_nlink > 1 or not _alike(state.st_size, nbytes):
+                continue
+            try:
+                fcntl.flock(segment.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # a reader is inside
+            try:
+                segment.refill(buffers, nbytes, state, self._mount.is_memory)
+            finally:
+                fcntl.flock(segment.descriptor, fcntl.LOCK_UN)
+            return segment
+        return None
+
+    def _state(self, segment: Segment) -> os.stat_result | None:
+        """Return the file's state; None where somebody has removed its private name, so that names tell no more."""
+        try:
+            return os.stat(segment.name, dir_fd=self._directory)
+        except FileNotFoundError:
+            return None
+
+    def _make(self, buffers: Sequence[Buffer], nbytes: int) -> Segment:
+        """Return a new segment with the buffers in it."""
+        if not self._made:
+            _sweep(self._directory)
+        self._made += 1
+        name = f"{self._prefix}{self._made}.{pid_space()}"
+        segment = Segment(name, os.open(name, _NEW, 0o600, dir_fd=self._directory))
+        try:
+            if self._mount.large_pages_on_advice:
+                segment.memory = map_large_pages(segment.descriptor, nbytes)
+                copy_into(segment.memory, buffers)
+            else:
+                fill(segment.descriptor, buffers, nbytes)
+        except BaseException:
+            _give_up(self._directory, segment)
+            raise
+        return segment
+
+
+def _alike(size: int, nbytes: int) -> bool:
+    return size <= 2 * nbytes and nbytes <= 2 * size
+
+
+def _give_up(directory: int, segment: Segment) -> None:
+    """Remove the private name and close the file; its key, if it has one, keeps it."""
+    with contextlib.suppress(OSError):  # the folder may have gone
+        os.unlink(segment.name, dir_fd=directory)
+    os.close(segment.descriptor)
+    segment.memory = NO_MEMORY  # the mapping would keep the pages, as long as the traceback of an error keeps this
+
+
+def _end(directory: int, segments: list[Segment], pid: int) -> None:
+    """Give up all segments; not in a child of the writer, which has copies of its descriptors."""
+    if os.getpid() == pid:
+        while segments:
+            _give_up(directory, segments.pop())
+
+
+def _sweep(directory: int) -> bool:
+    """Give up the segments of writers on this machine that have died; return whether there were any."""
+    found = False
+    for name in os.listdir(directory):
+        if name.startswith(SEGMENT) and name.endswith(f".{pid_space()}"):
+            try:
+                os.kill(int(name.split(".")[2]), 0)
+            except ProcessLookupError:
+                with contextlib.suppress(OSError):  # another one was faster
+                    os.unlink(name, dir_fd=directory)
+                    found = True
+            except PermissionError:
+                continue
+    return found
