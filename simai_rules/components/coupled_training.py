@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from simai_rules.components.ai import AI
-from simai_rules.components.coupling import check_point, ready_key, settle, snapshot_key, stop_key
-from simai_rules.components.payload import check
+from simai_rules.components.coupling import check_point, ready_key, settle, stop_key
+from simai_rules.components.exchange import Receiver, receiver
 from simai_rules.components.ranks import Ranks
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
@@ -22,7 +22,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
 
     Events: init (from the start of the process, torch's import included); per iteration train (with its loss; wait_ns
     is how long the rank waited for the others to begin) and iteration; per snapshot read (with the status "ok", "stale"
-    or "torn") and delete; per look for a snapshot poll.
+    or "torn") and delete (not of a stream's); per look for a snapshot poll.
 
     Raises UserError where the point cannot be run so or nothing was measured, StagingError where staging fails.
     """
@@ -40,65 +40,57 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         rendezvous=Path(info.run_folder) if info.run_folder else None,
         timeout=point.staging.timeout,
     ) as ai:
-        reader = _Reader(point, ai, ranks.rank, recorder)
+        store = ai.store
         settle()
         begin = started_ns()
         recorder.record("init", begin, time.perf_counter_ns() - begin)
         ai.stage_write(ready_key(ranks.rank), "ready")
-        if point.warmup == 0:
-            recorder.phase = "measured"
-        reader.read(-1)
-        ai.prepare(target.mean() if target else None)
-        for iteration in range(config.iterations):
-            start = time.perf_counter_ns()
-            paced = ai.train_paced(target() if target else None)
-            end = time.perf_counter_ns()
-            recorder.record(
-                "train",
-                paced.start_ns,
-                paced.elapsed_ns,
-                iteration=iteration,
-                wait_ns=paced.start_ns - start,
-                loss=ai.loss,
-            )
-            recorder.record("iteration", start, end - start, iteration=iteration)
-            if (iteration + 1) % config.read_every == 0:
-                reader.read_all_new(iteration)
-        ai.stage_write(stop_key(ranks.rank), "stop")
+        with receiver(point, store, ranks.rank, recorder) as from_simulation:
+            reader = _Reader(point, ai, from_simulation, recorder)
+            if point.warmup == 0:
+                recorder.phase = "measured"
+            reader.read(-1)
+            ai.prepare(target.mean() if target else None)
+            for iteration in range(config.iterations):
+                start = time.perf_counter_ns()
+                paced = ai.train_paced(target() if target else None)
+                end = time.perf_counter_ns()
+                recorder.record(
+                    "train",
+                    paced.start_ns,
+                    paced.elapsed_ns,
+                    iteration=iteration,
+                    wait_ns=paced.start_ns - start,
+                    loss=ai.loss,
+                )
+                recorder.record("iteration", start, end - start, iteration=iteration)
+                if (iteration + 1) % config.read_every == 0:
+                    reader.read_all_new(iteration)
+            ai.stage_write(stop_key(ranks.rank), "stop")
         reader.require_measured()
 
 
 class _Reader:
-    """Takes one snapshot after another out of the store and makes it part of the data set."""
+    """Makes one snapshot after another part of the data set."""
 
-    def __init__(self, point: Point, ai: AI, rank: int, recorder: Recorder) -> None:
-        self._point, self._ai, self._rank, self._recorder = point, ai, rank, recorder
-        self._store = ai.store
-        self._step = 0
-        self._measured = 0
+    def __init__(self, point: Point, ai: AI, from_simulation: Receiver, recorder: Recorder) -> None:
+        self._point, self._ai, self._from_simulation, self._recorder = point, ai, from_simulation, recorder
+        self._read = self._measured = 0
 
     def read(self, iteration: int) -> None:
-        """Read and delete the next snapshot, waiting for it; its check and its use are outside of the timed part."""
-        step, key = self._step, snapshot_key(self._rank, self._step)
-        snapshot = self._store.stage_read(key)
-        operation = self._store.last
-        status = check(snapshot, self._rank, step)
-        self._recorder.add(operation, iteration=iteration, step=step, status=status)
-        self._store.clean_staged_data(key)
-        self._recorder.add(self._store.last, iteration=iteration, step=step)
+        """Take the next snapshot, waiting for it; its use is outside of the timed part."""
+        step, status, snapshot = self._from_simulation.receive(iteration)
         if status == "ok":
             self._ai.add_data(snapshot["data"])
             self._measured += step >= self._point.warmup
-        self._step += 1
-        if self._step >= self._point.warmup:
+        self._read += 1
+        if step + 1 >= self._point.warmup:
             self._recorder.phase = "measured"
 
     def read_all_new(self, iteration: int) -> None:
         """Read the snapshots that are there; not more than can be, so that a fast writer does not hold this rank."""
-        for _ in range(self._point.staging.in_flight):
-            found = self._store.poll_staged_data(snapshot_key(self._rank, self._step))
-            self._recorder.add(self._store.last, iteration=iteration, step=self._step)
-            if not found:
+        for _ in range(self._from_simulation.most):
+            if not self._from_simulation.poll(iteration):
                 break
             self.read(iteration)
 
@@ -106,7 +98,7 @@ class _Reader:
         """Raise UserError if no snapshot after the warm-up was read whole: there would be nothing to show."""
         if not self._measured:
             raise UserError(
-                f"The training read {self._step} snapshots in its {self._point.training.iterations} iterations, of "
+                f"The training read {self._read} snapshots in its {self._point.training.iterations} iterations, of "
                 f"which the first {self._point.warmup} are warm-up and none of the others was whole: nothing was "
                 "measured. Raise training.iterations, or lower simulation.write_every or training.read_every; where "
                 "snapshots were stale or torn, the backend is at fault."

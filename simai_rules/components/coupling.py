@@ -14,6 +14,11 @@ def snapshot_key(rank: int, step: int) -> str:
     return f"snapshot/{rank}/{step}"
 
 
+def stream_name(rank: int) -> str:
+    """Return the name of the stream of simulation rank `rank`'s snapshots, where the backend has streams."""
+    return f"snapshot/{rank}"
+
+
 def ready_key(rank: int) -> str:
     """Return the key by which training rank `rank` tells its simulation rank that it is about to begin."""
     return f"ready/{rank}"

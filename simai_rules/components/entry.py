@@ -84,21 +84,32 @@ def _report(error: BaseException, component: str, ranks: Ranks, run_folder: Path
     else:
         traceback.print_exception(error, file=sys.stderr)
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    lost = isinstance(error, ServerLost)
+    # Noted first: where the disk of the log is full, the launcher ends with its first output, and this rank with it.
+    if run_folder is not None and not lost:
+        _note(RunFolder(run_folder), component, f"rank {ranks.rank} on {ranks.host}: {reason}")
     line = " ".join(f"simai-rules: {component} rank {ranks.rank} on {ranks.host}: {reason}".split())
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
-    if run_folder is not None:
+    if run_folder is not None and lost:
         run = RunFolder(run_folder)
-        if isinstance(error, ServerLost):
-            _wait_for_cause(run)
-        with suppress(RunEnded):
-            run.fail(component, f"rank {ranks.rank} on {ranks.host}: {reason}")
+        cause = _wait_for_cause(run)
+        said = f"rank {ranks.rank} on {ranks.host}: {reason}"
+        _note(run, component, f"{said} The cause: {cause}" if cause else said)
 
 
-def _wait_for_cause(run: RunFolder) -> None:
-    """Give the server's own reason time to be written down: a broken connection is seen before the death behind it."""
+def _note(run: RunFolder, component: str, reason: str) -> None:
+    with suppress(RunEnded):
+        run.fail(component, reason)
+
+
+def _wait_for_cause(run: RunFolder) -> str:
+    """Return the server's own reason, or "": a broken connection is seen before the death behind it is noted."""
     deadline = time.monotonic() + _CAUSE_S
-    while time.monotonic() < deadline and not any(failure.component == "server" for failure in run.failures()):
+    while True:
+        reasons = [failure.reason for failure in run.failures() if failure.component == "server"]
+        if reasons or time.monotonic() > deadline:
+            return reasons[0] if reasons else ""
         time.sleep(0.02)
 
 
