@@ -35,7 +35,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any, mode: int = 0o644) -> None:
     """Write `content` as JSON to `path`, atomically, with the permission bits `mode`."""
     with replacing(path) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        # In a folder where others may write, the name may be a link of theirs to a file of ours.
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "w") as file:
             json.dump(content, file, indent=1)
             file.write("\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from simai_rules.process import Process
 from simai_rules.resources import shipped
 
 SMALL = {
@@ -38,8 +39,8 @@ ENDLESS = {"iterations": 1_000_000, "run_time": 0.05, "ranks_per_node": 2, "mode
 class Experiment:
     """The folder of an experiment, as `simai-rules init` would make it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], **changes) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, environment: dict[str, str], enter=None, **changes) -> None:
+        self.folder, self.enter = folder, enter
         bin_folder = str(Path(sys.executable).parent)
         self.environment = environment | {"PATH": f"{bin_folder}{os.pathsep}{environment['PATH']}", "HOME": str(folder)}
         folder.mkdir(exist_ok=True)
@@ -66,7 +67,7 @@ class Experiment:
         command = [sys.executable, "-m", "snakemake", "--profile", str(self.profile), *arguments]
         return subprocess.Popen(
             command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            **options,
+            preexec_fn=self.enter, **options,
         )  # fmt: skip
 
     def run(self, *arguments: str, seconds: float = 200) -> tuple[int, str]:
@@ -86,7 +87,8 @@ class Experiment:
             try:
                 info = json.loads((point / "server.json").read_text())
                 segments = len(list(Path(info["run_folder"], "segments").iterdir()))
-                if info["state"] == "ready" and segments >= 4:
+                # A run that was killed altogether has left a server.json that still says ready.
+                if info["state"] == "ready" and segments >= 4 and Process.of(info["pid"]):
                     time.sleep(1.0)
                     return info
             except (OSError, ValueError):

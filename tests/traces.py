@@ -1,4 +1,8 @@
-"""What a run leaves on this machine: its processes, its state folder, its shared memory."""
+"""What a run leaves on this machine: its processes, sockets, state folder, temporary files, shared memory.
+
+With a room (tests/room.py) whatever is in it that was not there at first is the run's. Where none can be made, a
+process is known by its TMPDIR or its folder, and shared memory by its name or by what the ranks wrote down.
+"""
 
 import contextlib
 import os
@@ -7,47 +11,84 @@ import time
 from pathlib import Path
 
 import psutil
+from room import Room
 
 
 class Traces:
-    """Sees everything of the runs that were started with TMPDIR=folder, and nothing else."""
+    """Sees everything of the runs that were started with TMPDIR=folder and preexec_fn=enter, and nothing else."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, room: Room | None = None) -> None:
+        self.folder, self.room = folder, room
+        self.enter = room.enter if room else None
         self.environment = os.environ | {"TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
         self._staged = self._shm("simai-rules-")
         self._segments: set[str] = set()
+        self._sockets: dict[str, str] = {}
 
     @staticmethod
     def _shm(prefix: str) -> set[str]:
         return {path.name for path in Path("/dev/shm").glob(f"{prefix}*")}
 
     def note_segments(self) -> None:
-        """Remember what of MPI's the running ranks have written down: it has to be gone in the end."""
+        """Remember what will have to be gone in the end: what ranks have written down of MPI's, and open sockets."""
         for file in self.folder.glob("simai-rules-*/run-*/segments/*"):
             self._segments.update(file.read_text().splitlines())
+        self._sockets.update(self.listening())
 
-    def processes(self) -> list[str]:
-        """Command lines of living processes that inherited TMPDIR or work below it, this one left out."""
+    def pids(self) -> list[int]:
+        """Living processes of the run: in the room, or with our TMPDIR or working folder; zombies left out."""
+        if self.room:
+            return self.room.pids()
         found = []
         for process in psutil.process_iter(["pid"]):
             try:
                 # redis-server writes its title over its environment; it is known by its working folder.
                 ours = process.environ().get("TMPDIR") == str(self.folder) or process.cwd().startswith(str(self.folder))
                 if ours and process.pid != os.getpid():
-                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+                    found.append(process.pid)
             except psutil.Error:
                 continue
         return found
 
+    def commands(self) -> dict[int, list[str]]:
+        """The command line of each process of the run, as its arguments."""
+        found = {}
+        for pid in sorted(self.pids()):
+            with contextlib.suppress(psutil.Error):
+                found[pid] = psutil.Process(pid).cmdline()
+        return found
+
+    def processes(self) -> list[str]:
+        """The processes of the run as text: pid and command line."""
+        return [f"{pid} {' '.join(command)}" for pid, command in self.commands().items()]
+
+    def listening(self) -> dict[str, str]:
+        """What the run's processes listen on, TCP and Unix sockets, by the number of the socket's inode."""
+        mine = set()
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                for link in Path(f"/proc/{pid}/fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        mine.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+        return {inode: name for inode, name in _all_listening().items() if inode in mine}
+
     def left(self) -> list[str]:
         """Everything that is there now and was not there before."""
-        runs = [str(path) for path in self.folder.glob("simai-rules-*/run-*")]
+        state = [path for path in self.folder.glob("simai-rules-*/*") if path.suffix not in (".json", ".lock")]
+        # A killed snakemake leaves its cache of sources, which is nobody's but its own.
+        known = ("simai-rules-", "snakemake")
+        others = [path for path in self.folder.iterdir() if not path.name.startswith(known)] if self.room else []
+        sockets = [self._sockets[inode] for inode in self._sockets.keys() & _all_listening().keys()]
+        return self.processes() + [str(path) for path in (*state, *others)] + sockets + self._memory()
+
+    def _memory(self) -> list[str]:
+        if self.room:
+            return self.room.files()
         staged = self._shm("simai-rules-") - self._staged
         staged -= self._guarded(staged)
         # Other MPI programs of this machine leave the same; only what our ranks have written down counts.
         segments = {path for path in self._segments if Path(path).exists()}
-        return self.processes() + runs + sorted(staged | segments)
+        return sorted(staged | segments)
 
     @staticmethod
     def _guarded(names: set[str]) -> set[str]:
@@ -65,6 +106,21 @@ class Traces:
 
     def end(self) -> None:
         """End what a failed test has left, so that it does not disturb the next ones."""
-        for line in self.processes():
+        for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(line.split()[0]), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+
+
+def _all_listening() -> dict[str, str]:
+    """Every listening TCP and Unix socket of the machine by inode, as the kernel tells."""
+    found = {}
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":  # TCP_LISTEN
+                found[fields[9]] = f"{name} port {int(fields[1].rpartition(':')[2], 16)}"
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[3], 16) & 0x10000:  # __SO_ACCEPTCON
+            found[fields[6]] = f"unix socket {' '.join(fields[7:])}"
+    return found

@@ -5,6 +5,7 @@ its ranks, says why in its log and in the run's folder, and exits with an error.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from simai_rules.process import Process, end, wait_ended
 from simai_rules.staging.info import ServerInfo
 
 _LOOK_EVERY_S = 0.05
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where MPI puts it on Linux
+_BYTES_PER_RANK = 2 * 1024 * 1024
+"""Shared memory that MPI takes for each rank of a node (MPICH: 1 MB)."""
 # After a failure the others get this long to notice it and to say so, before Snakemake ends them by SIGKILL.
 _LINGER_S = 2.0
 
@@ -86,37 +90,55 @@ def _run_ranks(
     name: str, command: Sequence[str], placement: Placement, run: RunFolder, server_file: Path, watch: Watch
 ) -> None:
     """Start the ranks and wait for their end; raises when they, the server or another component fail."""
+    _check_shared_memory(name, placement)
     child = run.start_child(command, env=os.environ | rank_environment(placement), owner=name)
     try:
         while child.poll() is None:
             time.sleep(_LOOK_EVERY_S)
             watch.check()
-            _check_others(name, run, server_file)
+            _check_failures(name, run, server_file)
     finally:
         if child.poll() is None:
             _end_launcher(child)
         # A launcher that was killed, or whose helper on the node was, may have left ranks.
         end(run.processes(name), grace=0.0)
     if child.returncode != 0:
-        own = [failure.reason for failure in run.failures() if failure.component == name]
         # A rank that could not go on because of the server or a peer is not the cause.
-        _check_others(name, run, server_file)
-        raise ComponentFailed(own[0] if own else f"{name}: {_how_it_ended(child.returncode)}")
+        _check_failures(name, run, server_file)
+        raise ComponentFailed(f"{name}: {_how_it_ended(child.returncode)}")
+
+
+def _check_shared_memory(name: str, placement: Placement) -> None:
+    """Raise ComponentFailed where the ranks of this node could not start for want of shared memory.
+
+    MPI does not look: its first access would end a rank by SIGBUS, and leave what it has made of a segment.
+    """
+    with suppress(OSError):
+        free, needed = shutil.disk_usage(_SHARED_MEMORY).free, placement.ranks_per_node * _BYTES_PER_RANK
+        if free < needed:
+            raise ComponentFailed(
+                f"{name}: no room in {_SHARED_MEMORY}, which has {free / 1e6:.1f} MB free; MPI takes up to "
+                f"{needed / 1e6:.1f} MB there for {placement.ranks_per_node} ranks. Remove what other programs have "
+                "left there, or enlarge it (containers: --shm-size)."
+            )
 
 
 def _how_it_ended(code: int) -> str:
-    """Say what the exit code of a launcher means; a launcher whose rank was killed ends by the same signal."""
-    if code < 0:
-        name = signal.Signals(-code).name
+    """Say what a launcher's exit code means; of a rank that was killed, Hydra returns the signal or ends by it too."""
+    number = -code if code < 0 else code - 128 if code > 128 else code
+    if number in (signal.SIGKILL, signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT) or code < 0:
+        name = signal.Signals(number).name
         return f"a rank or the launcher was ended by {name} (by hand, by the batch system, or for want of memory)"
     return f"the launcher ended with exit code {code}; the ranks' messages are above"
 
 
-def _check_others(name: str, run: RunFolder, server_file: Path) -> None:
-    """Raise ComponentFailed if the server or another component of the run has failed."""
-    others = [failure for failure in run.failures() if failure.component != name]
-    if others:
-        raise ComponentFailed(f"{name} was stopped because of another part of the run: {others[0].reason}")
+def _check_failures(name: str, run: RunFolder, server_file: Path) -> None:
+    """Raise ComponentFailed, with the cause, if a rank of `name`, the server or another component has failed."""
+    failures = run.failures()
+    if failures and failures[0].component == name:
+        raise ComponentFailed(failures[0].reason)
+    if failures:
+        raise ComponentFailed(f"{name} was stopped because of another part of the run: {failures[0].reason}")
     info = _read(server_file)
     if info is None or info.run_id != run.run_id or info.state != "ready":
         state = f"has {info.state}: {info.reason}" if info and info.run_id == run.run_id else "has gone"

@@ -4,14 +4,14 @@ import os
 import shutil
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from simai_rules.errors import UserError
 from simai_rules.files import locked, write_json
 from simai_rules.launch.allocation import state_folder
 from simai_rules.lifecycle.run_folder import RunFolder, all_runs
-from simai_rules.process import end, wait_ended
+from simai_rules.process import Process, end, wait_ended
 from simai_rules.staging.errors import ServerLost
 from simai_rules.staging.info import ServerInfo
 
@@ -34,6 +34,7 @@ def clean(run: RunFolder, why: str) -> None:
         explain_unfinished(run)
     finally:
         _remove_segments(run)
+        _remove_half_written(run)
         for command in run.claimed_commands():
             with suppress(OSError, subprocess.SubprocessError):
                 subprocess.run(command, timeout=_COMMAND_S, check=False, stdin=subprocess.DEVNULL)
@@ -47,13 +48,28 @@ def reap_dead_runs() -> list[str]:
 
     A run whose notes cannot be read any more (somebody emptied the temporary folder) is removed as far as it is known.
     """
-    with locked(state_folder() / "reaper.lock", LOCK_S):
-        dead = [run for run in all_runs() if not run.in_use() and _old_enough(run)]
+    with reaping():
+        dead = [run for run in all_runs() if is_dead(run)]
         for run in dead:
-            with suppress(OSError, ValueError, KeyError, UserError):
-                clean(run, "its processes were killed")
-            shutil.rmtree(run.folder, ignore_errors=True)
+            reap(run)
     return [run.run_id for run in dead]
+
+
+def reaping() -> AbstractContextManager[None]:
+    """Keep others from reaping on this node."""
+    return locked(state_folder() / "reaper.lock", LOCK_S)
+
+
+def is_dead(run: RunFolder) -> bool:
+    """Whether nothing of `run`, which is one of this node, is alive."""
+    return not run.elsewhere and not run.in_use() and _old_enough(run)
+
+
+def reap(run: RunFolder) -> None:
+    """Remove a dead run; the caller holds `reaping()`."""
+    with suppress(OSError, ValueError, KeyError, TypeError, UserError):
+        clean(run, "its processes were killed")
+    shutil.rmtree(run.folder, ignore_errors=True)
 
 
 def _old_enough(run: RunFolder) -> bool:
@@ -89,15 +105,38 @@ def explain_unfinished(run: RunFolder) -> None:
 
 
 def _remove_segments(run: RunFolder) -> None:
-    """Remove what MPI has left of this run's ranks: shared memory, and files of its launcher."""
+    """Remove what MPI has left of this run's ranks."""
+    for path in left_by_mpi(run):
+        path.unlink(missing_ok=True)
+
+
+def left_by_mpi(run: RunFolder) -> list[Path]:
+    """Return what is there of that which the ranks wrote down: shared memory, and files of the launcher."""
+    found = []
     for file in run.folder.glob("segments/*"):
-        for line in file.read_text().splitlines():
+        for line in file.read_text(errors="replace").splitlines():
             path = Path(line)
             known = line.startswith(_LEFT_BY_MPI) and path.parent in (Path("/dev/shm"), Path("/tmp"))  # noqa: S108
             if known and not path.is_symlink():
-                with suppress(FileNotFoundError):
+                with suppress(OSError, ValueError):
                     if path.stat().st_uid == os.getuid():
-                        path.unlink()
+                        found.append(path)
+    return found
+
+
+def _remove_half_written(run: RunFolder) -> None:
+    """Remove the temporary files that killed processes of the run have left beside its results (`files.replacing`)."""
+    lease = run.lease
+    server_file = Path(lease.get("server_file", ""))
+    files = list(server_file.parent.glob(f".{server_file.name}.*.tmp")) if server_file.name else []
+    if lease.get("point_folder"):
+        point = Path(lease["point_folder"])
+        files += [*point.glob(".*.tmp"), *point.glob("failures/.*.tmp")]
+    for file in files:
+        pid = file.name.split(".")[-2]
+        if pid.isdigit() and Process.of(int(pid)) is None:
+            with suppress(OSError):
+                file.unlink()
 
 
 def _remove(path: Path, only_if_empty: bool) -> None:

@@ -1,7 +1,7 @@
 """The folder of a run: who takes part, what has failed, and what has to be removed when the run has ended.
 
 <tmp>/simai-rules-<uid>/run-<id>/
-    lease.json              the run: its owner (serve), guardian, server.json and folder of the point
+    lease.json              the run: node, owner (serve), guardian, hosts, server.json and folder of the point
     claims/<n>.json         what the run made outside of this folder, written down before it is made
     processes/<pid>         every process of the run that has to be gone in the end: its start, and whose it is
     components/<name>.json  a component: its launcher's process, and whether it is running, done or failed
@@ -11,6 +11,7 @@
 
 import json
 import os
+import platform
 import secrets
 import subprocess
 import time
@@ -25,6 +26,7 @@ from simai_rules.files import write_json
 from simai_rules.launch.allocation import state_folder
 from simai_rules.process import Process, dying_with
 
+_ROOM, _ROOM_BYTES = ".room", 65536
 ComponentState = Literal["running", "done", "failed"]
 
 
@@ -58,6 +60,8 @@ class RunFolder:
         run = cls(folder)
         lease = {
             "run_id": run_id,
+            "node": platform.node(),
+            "hosts": [],
             "owner": list(Process.current()),
             "guardian": None,
             "server_file": str(server_file.absolute()),
@@ -75,18 +79,30 @@ class RunFolder:
     def lease(self) -> dict[str, Any]:
         """What the run said of itself, or {} where it did not come to that."""
         try:
-            return dict(json.loads((self.folder / "lease.json").read_text()))
-        except (OSError, ValueError):
+            lease = json.loads((self.folder / "lease.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
             return {}
+        return lease if isinstance(lease, dict) else {}
 
     def name_guardian(self, guardian: Process) -> None:
         """Write down which process removes the run's things."""
         self._write("lease.json", self.lease | {"guardian": list(guardian)})
 
+    def name_hosts(self, hosts: Sequence[str]) -> None:
+        """Write down which nodes the run uses: something of it may be left on each."""
+        self._write("lease.json", self.lease | {"hosts": list(hosts)})
+
     def in_use(self) -> bool:
-        """Whether the owner or the guardian of the run is alive."""
+        """Whether the owner or the guardian of the run is alive; without a readable lease, any process of it."""
         lease = self.lease
-        return any(lease.get(who) and Process(*lease[who]).alive for who in ("owner", "guardian"))
+        named = [_process(lease.get(who)) for who in ("owner", "guardian")]
+        return any(process.alive for process in (named if any(named) else self.processes()) if process)
+
+    @property
+    def elsewhere(self) -> str:
+        """The node that the run belongs to, or "" if it is this one (a temporary folder may be that of many nodes)."""
+        node = self.lease.get("node")
+        return node if isinstance(node, str) and node != platform.node() else ""
 
     def claim(self, path: Path, *, only_if_empty: bool = False) -> None:
         """Write down that the run is about to make `path`; it is removed with the run.
@@ -113,8 +129,15 @@ class RunFolder:
         return [list(claim["command"]) for claim in self._claims() if "command" in claim]
 
     def _claims(self) -> list[dict[str, Any]]:
-        files = sorted(self.folder.glob("claims/[!.]*.json"), key=lambda file: int(file.stem), reverse=True)
-        return [json.loads(file.read_text()) for file in files]
+        files = [file for file in self.folder.glob("claims/[!.]*.json") if file.stem.isdigit()]
+        found = []
+        for file in sorted(files, key=lambda file: int(file.stem), reverse=True):
+            # One that cannot be read must not keep the others from being removed.
+            with suppress(OSError, ValueError):
+                claim = json.loads(file.read_bytes())
+                if isinstance(claim, dict):
+                    found.append(claim)
+        return found
 
     def start_child(
         self,
@@ -123,14 +146,16 @@ class RunFolder:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         owner: str = "server",
+        new_session: bool = True,
     ) -> subprocess.Popen[bytes]:
-        """Start a process of the run that dies with this one, in a session of its own; it is written down."""
+        """Start a process of the run that dies with this one, in a session or group of its own; it is written down."""
         child = subprocess.Popen(
             list(command),
             env=dict(env) if env is not None else None,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=new_session,
+            process_group=None if new_session else 0,
             preexec_fn=dying_with(os.getpid()),
         )
         self.add_process(child.pid, owner)
@@ -150,8 +175,8 @@ class RunFolder:
         """Return the processes of the run (of `owner` only, if given) that were written down, dead ones included."""
         found = []
         for file in self.folder.glob("processes/*"):
-            start, _, whose = file.read_text().partition(" ")
-            if start.isdigit() and owner in (None, whose):
+            start, _, whose = file.read_text(errors="replace").partition(" ")
+            if start.isdigit() and file.name.isdigit() and owner in (None, whose):
                 found.append(Process(int(file.name), int(start)))
         return found
 
@@ -163,8 +188,10 @@ class RunFolder:
         """Return the components that have started: their state and their launcher's process."""
         found = {}
         for file in self.folder.glob("components/[!.]*.json"):
-            entry = json.loads(file.read_text())
-            found[file.stem] = (entry["state"], Process(*entry["launcher"]))
+            # One that cannot be read must not keep the rest of the run from being removed.
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                entry = json.loads(file.read_bytes())
+                found[file.stem] = (entry["state"], Process(*entry["launcher"]))
         return found
 
     def fail(self, component: str, reason: str) -> None:
@@ -177,15 +204,28 @@ class RunFolder:
             self._write(f"failures/{component}.json", {"component": component, "reason": reason, "time": time.time()})
         point_folder = Path(self.lease.get("point_folder") or os.devnull)
         if point_folder.is_dir():
+            with suppress(OSError):
+                (point_folder / "failures" / _ROOM).unlink(missing_ok=True)
             with suppress(UserError):
                 write_json(point_folder / "failures" / here.name, json.loads(here.read_text()))
+
+    def keep_room(self) -> None:
+        """Take some room in the point's folder, for the reasons that have to be written when its disk is full."""
+        if self.lease.get("point_folder"):
+            folder = Path(self.lease["point_folder"]) / "failures"
+            self.claim(folder, only_if_empty=True)
+            self.claim(folder / _ROOM)
+            with suppress(OSError):
+                folder.mkdir(exist_ok=True)
+                (folder / _ROOM).write_bytes(bytes(_ROOM_BYTES))
 
     def failures(self) -> list[Failure]:
         """Return why parts of the run have failed, the cause (the earliest) first."""
         found = []
         for file in self.folder.glob("failures/[!.]*.json"):
-            entry = json.loads(file.read_text())
-            found.append(Failure(entry["component"], entry["reason"], entry["time"]))
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                entry = json.loads(file.read_bytes())
+                found.append(Failure(str(entry["component"]), str(entry["reason"]), float(entry["time"])))
         return sorted(found, key=lambda failure: failure.time)
 
     def _write(self, name: str, content: Any) -> None:
@@ -198,4 +238,12 @@ class RunFolder:
 
 def all_runs() -> list[RunFolder]:
     """Return the runs of this user on this node, those of dead owners included."""
-    return [RunFolder(folder) for folder in sorted(state_folder().glob("run-*")) if folder.is_dir()]
+    folders = [folder for folder in sorted(state_folder().glob("run-*")) if not folder.is_symlink()]
+    return [RunFolder(folder) for folder in folders if folder.is_dir() and folder.stat().st_uid == os.getuid()]
+
+
+def _process(noted: Any) -> Process | None:
+    """Return a process as a lease names it; None where it names none."""
+    if isinstance(noted, list) and len(noted) == 2 and all(type(number) is int for number in noted):
+        return Process(*noted)
+    return None

@@ -6,6 +6,7 @@ and a get, watches it, and on SIGTERM (or when its parent has ended) has everyth
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class Service:
         allocation = allocation_of(order.hostfile)
         self._run = RunFolder.create(self._output, order.point)
         self._guardian = Guardian(self._run)
+        self._run.keep_room()
         self._info = ServerInfo(
             backend=self._config.type,
             run_id=self._run.run_id,
@@ -107,6 +109,7 @@ class Service:
             hosts = self._ledger.take(self._order.nodes, NODES_DEADLINE_S, tell, self._watch.check)
         else:
             hosts = list(self._ledger.allocation.nodes[:1])
+        self._run.name_hosts(hosts)
         self._server = make_server(self._config, self._run, hosts, self._order.needed)
         address = self._server.start()
         self._info = ServerInfo.from_dict(self._info.as_dict() | {"hosts": hosts, "address": address})
@@ -132,7 +135,8 @@ class Service:
 
     def _end(self, reason: str, *, failed: bool) -> int:
         """Say how it ended: in the log, in server.json and, for a failure, in the run's failures."""
-        print(f"{'failed' if failed else 'stopped'}: {reason}", flush=True)  # noqa: T201 - the job's log
+        with suppress(OSError):  # the disk of the log may be full, which may be the reason
+            print(f"{'failed' if failed else 'stopped'}: {reason}", flush=True)  # noqa: T201 - the job's log
         if failed:
             self._run.fail("server", f"staging server of {self._config.type}: {reason}")
             self._tell("failed", reason)

@@ -61,6 +61,43 @@ def test_what_only_a_command_removes_is_removed_by_it(run, tmp_path):
     assert not run.folder.exists()
 
 
+def test_room_is_kept_for_a_reason_and_given_back(run, tmp_path):
+    run.keep_room()
+    room = tmp_path / "point/failures/.room"
+    assert room.stat().st_blocks > 0
+    run.fail("training", "no space left")
+    assert not room.exists()
+    run.keep_room()
+    clean(run, "")
+    assert [path.name for path in (tmp_path / "point/failures").iterdir()] == ["training.json"]
+
+
+def test_no_folder_of_failures_is_left_where_none_failed(run, tmp_path):
+    run.keep_room()
+    clean(run, "")
+    assert list((tmp_path / "point").iterdir()) == []
+
+
+def test_half_written_files_of_killed_processes_are_removed(run, tmp_path):
+    point = tmp_path / "point"
+    (point / "failures").mkdir()
+    child = subprocess.Popen(["sleep", "60"])
+    left = [
+        tmp_path / ".server.json.{}.tmp",
+        point / ".training.parquet.{}.tmp",
+        point / "failures/.server.json.{}.tmp",
+    ]
+    left = [path.with_name(path.name.format(child.pid)) for path in left]
+    kept = [point / f".training.parquet.{os.getpid()}.tmp", point / ".mine.tmp", tmp_path / ".other.json.1.tmp"]
+    for path in (*left, *kept):
+        path.touch()
+    child.kill()
+    child.wait()
+    clean(run, "")
+    assert [path for path in left if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+
+
 def test_a_claimed_link_is_removed_not_followed(run, tmp_path):
     target = tmp_path / "target"
     target.mkdir()
