@@ -1,0 +1,86 @@
+"""`simai-rules clean`: remove what dead runs have left on this node."""
+
+import argparse
+import os
+import platform
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simai_rules.lifecycle.run_folder import RunFolder
+
+HELP = """Remove what dead runs of yours have left on this node: processes, staged data, shared memory, notes. A run is
+dead when its server and the process that cleans up after it have ended. Running ones are listed and left alone.
+Only what a run had written down as its own is removed. 'simai-rules serve' does the same before it starts."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the option."""
+    parser.add_argument("--dry-run", action="store_true", help="list what would be removed, and remove nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for each run; return 1 if something could not be removed."""
+    from simai_rules.lifecycle.reaper import is_dead, reaping
+    from simai_rules.lifecycle.run_folder import all_runs
+
+    dead = failed = 0
+    with reaping():
+        for found in all_runs():
+            if is_dead(found):
+                dead += 1
+                failed += not _clean(found, args.dry_run)
+            else:
+                print(f"{_name(found)}: {_why_left(found)}: left alone")
+    if not dead:
+        print("nothing to clean")
+    return int(failed > 0)
+
+
+def _clean(run: "RunFolder", dry_run: bool) -> bool:
+    """Remove a dead run and say so; return whether all of it is gone."""
+    from simai_rules.lifecycle.reaper import reap
+    from simai_rules.lifecycle.remains import remains_of
+
+    name, why, hosts, remains = _name(run), _why_dead(run), _other_hosts(run), remains_of(run)
+    if not dry_run:
+        reap(run)
+    left = [] if dry_run else [str(path) for path in (*remains.paths, run.folder) if os.path.lexists(path)]
+    print(f"{name}: dead ({why}): {'would remove' if dry_run else 'removed'} {remains}")
+    if left:
+        print(f"  could not be removed: {', '.join(left)}. Check who owns it, and remove it by hand.")
+    if hosts:
+        print(f"  it used other nodes too: mpiexec -hosts {','.join(hosts)} -ppn 1 simai-rules clean")
+    return not left
+
+
+def _name(run: "RunFolder") -> str:
+    served = run.lease.get("server_file")
+    return f"run {run.run_id}" + (f", which served {served}" if served else "")
+
+
+def _why_dead(run: "RunFolder") -> str:
+    lease = run.lease
+    if not lease:
+        return "its lease cannot be read, and no process of it is alive"
+    return f"server {_pid(lease.get('owner'))} and guardian {_pid(lease.get('guardian'))} have ended"
+
+
+def _why_left(run: "RunFolder") -> str:
+    if run.elsewhere:
+        return f"made on the node {run.elsewhere}, where 'simai-rules clean' has to look after it"
+    lease = run.lease
+    if run.in_use():
+        return f"running (server {_pid(lease.get('owner'))})" if lease else "running, but its lease cannot be read"
+    return "about to start"
+
+
+def _pid(noted: object) -> str:
+    return f"process {noted[0]}" if isinstance(noted, list) and noted else "of unknown number"
+
+
+def _other_hosts(run: "RunFolder") -> list[str]:
+    """Return the nodes that the run used beside this one; a name may be short or with its domain."""
+    hosts = run.lease.get("hosts")
+    here = platform.node().partition(".")[0]
+    names = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
+    return [host for host in names if host.partition(".")[0] not in (here, "localhost")]
