@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint docs clean
+.PHONY: help demo test test-large faults fuzz bench lint docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 EXPERIMENT := Snakefiles/one_to_one
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.installed-all  ## measure three transports at four message sizes on this machine, in a few minutes
 	@cd $(EXPERIMENT) && snakemake --profile ../../profiles/local --configfile demo.yaml
@@ -22,6 +22,28 @@ demo: .venv/.installed-all  ## measure three transports at four message sizes on
 
 test: .venv/.installed-all,test  ## run the tests
 	$(BIN)/python -m pytest -q
+
+test-large: .venv/.installed-all,test  ## stage 4 GiB at once on every backend that takes it (needs 13 GB of memory)
+	$(BIN)/python -m pytest -q -m large tests/staging
+
+faults: .venv/.installed-all,test  ## kill every part of a run on every backend; writes the table in docs/reliability.md
+	@mkdir -p build
+	@failed=0; SIMAI_TEST_PATIENCE=$${SIMAI_TEST_PATIENCE:-1} $(BIN)/python -m pytest -q tests/faults \
+		-m "faults or not faults" -k "not one_fault_after_another" -o junit_family=xunit1 --junitxml=build/faults.xml \
+		|| failed=$$?; \
+	$(BIN)/python tests/faults/table.py build/faults.xml; \
+	exit $$failed
+
+fuzz: .venv/.installed-all,test  ## look for input that breaks the readers, FUZZ_SECONDS=60 each (docs/security.md)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--only-binary atheris --editable '.[fuzz]' || echo "atheris cannot be installed for this Python."
+	@mkdir -p build; failed=; \
+	for file in tests/fuzz/fuzz_*.py; do \
+		echo "== $$file"; \
+		$(BIN)/python "$$file" 2>build/fuzz.log || { tail -n 40 build/fuzz.log; failed="$$failed $$file"; }; \
+		grep -a '^Done' build/fuzz.log || true; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Found something in:$$failed (input in build/fuzz/)"; exit 1; fi
 
 bench: .venv/.installed-all,test  ## print the speed of the staging, the waits and the start-up, with their targets
 	@failed=; \

@@ -5,11 +5,13 @@ quotient of rounds in which both ran one after the other. Non-zero exit if a tar
 
 `read` fills fresh memory: what is read is kept, as by a training that learns from it, so that the allocator has nothing
 to give a second time. `read, reused` drops each value at once and gets the same memory again; `replacing` writes over
-the value that is there, which on ext4 forces a flush. These two have no target.
+the value that is there, which on ext4 forces a flush. These two have no target. Nor have the rows of `null`, which
+moves nothing: they are the microseconds that a verb of the DataStore takes by itself.
 """
 
 import os
 import socket
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -158,10 +160,31 @@ def measure(table: Table, backend: str, store: DataStore, raw: RawFiles | RawRed
     raw.delete("raw")
 
 
+def measure_own_layers(table: Table) -> None:
+    """Add the microseconds of each verb where nothing is moved; a read allocates its array."""
+    rounds = 1001
+    with client("null") as (store, _):
+        for nbytes in (4_000, 4_000_000):
+            data, out = payload(nbytes), np.empty(nbytes // 4, np.float32)
+            verbs: dict[str, Callable[[], object]] = {
+                "write": lambda data=data: store.stage_write("key", data),
+                "read": lambda: store.stage_read("key"),
+                "read into out": lambda out=out: store.stage_read("key", out=out),
+                "poll": lambda: store.poll_staged_data("key"),
+                "delete": lambda: store.clean_staged_data("key"),
+            }
+            for verb, action in verbs.items():
+                seconds = statistics.median(timed(action) for _ in range(rounds))
+                table.add("null", size(nbytes), verb, f"{seconds * 1e6:.1f} us", "-", "-")
+
+
 def main(backends: list[str]) -> int:
     """Run the benchmark; return the number of missed targets, at most 1."""
     table = Table(("backend", "size", "verb", "ours", "plain", "ratio", "target"))
-    for backend in backends or BACKENDS:
+    for backend in backends or (*BACKENDS, "null"):
+        if backend == "null":
+            measure_own_layers(table)
+            continue
         with client(backend) as (store, address):
             raw = RawRedis(address) if backend == "redis" else RawFiles(Path(address["folder"]))
             for nbytes in SIZES:
