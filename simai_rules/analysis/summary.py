@@ -4,8 +4,8 @@ Columns (times in seconds, sizes in bytes):
 
 - backend, elements, nodes, repeat, the further axes of the sweep
 - component, operation, kernel; variant: `first` and `replaced` writes, `found` and `absent` polls
-- status: ok, stale (another rank's or step's data was read), torn (its digest differed); for a point without results
-  one row with `failed` or `missing`, and why in `reason`
+- status: ok, stale (another rank's or step's data was read), torn (its digest differed), discarded (a write that
+  found a stream's queue full); for a point without results one row with `failed` or `missing`, and why in `reason`
 - ranks: how many ranks have such an event; warmup_count: events of the warm-up, which nothing else here counts
 - count; nbytes: mean bytes of one operation; total_bytes
 - mean_s, std_s (n - 1), median_s, p95_s, p99_s (linear interpolation), max_s: of the whole operation

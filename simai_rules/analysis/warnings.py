@@ -22,6 +22,7 @@ def find_warnings(results: Sequence[PointResult], environment: Environment, othe
     found = [
         *_incomplete(results),
         *_bad_reads(results),
+        *_discarded(results),
         *_few(results),
         *_off_target(results),
         *_machine(results, environment),
@@ -59,6 +60,18 @@ def _bad_reads(results: Sequence[PointResult]) -> list[str]:
                 f"{counted(total, 'read')} {meaning} ({status}; {', '.join(backends)}). Do not trust it as is."
             )
     return found
+
+
+def _discarded(results: Sequence[PointResult]) -> list[str]:
+    rows = [row for result in results for row in result.rows if row["status"] == "discarded"]
+    total = sum(row["count"] + row["warmup_count"] for row in rows)
+    if not total:
+        return []
+    backends = ", ".join(sorted({str(row["backend"]) for row in rows}))
+    return [
+        f"{counted(total, 'snapshot')} found a full queue and {'was' if total == 1 else 'were'} dropped (discarded; "
+        f"{backends}); the training learned from the others alone. With queue_policy: block, none is dropped."
+    ]
 
 
 def _few(results: Sequence[PointResult]) -> list[str]:

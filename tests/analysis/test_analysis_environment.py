@@ -75,6 +75,20 @@ def test_points_without_capsule_or_measured_exchange_or_of_an_older_config_are_w
     assert "another config than today's" in warnings
 
 
+def test_snapshots_that_a_full_queue_dropped_are_named(tmp_path):
+    from simai_rules.events.recorder import Recorder
+    from simai_rules.events.store import write_events
+
+    folder = make_point(tmp_path, snapshots=5)
+    recorder = Recorder("simulation", 0, "node0")
+    recorder.phase = "measured"
+    for status in ("ok", "discarded", "discarded"):
+        recorder.record("write", 0, 1, nbytes=10, status=status)
+    write_events(recorder, None, folder / "simulation.parquet", {"run_id": folder.relative_to(tmp_path).as_posix()})
+    _, warnings = found(tmp_path)
+    assert "2 snapshots found a full queue and were dropped (discarded; redis)" in warnings
+
+
 def test_stale_and_torn_reads_are_warned_of_even_in_the_warm_up(tmp_path):
     from simai_rules.events.recorder import Recorder
     from simai_rules.events.store import write_events
