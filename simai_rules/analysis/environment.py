@@ -79,6 +79,9 @@ def _flat(capsule: dict[str, Any]) -> Iterator[tuple[str, str]]:
     changed = git.get("changed", [])
     state = f" with {len(changed)} changed files" if changed else ""
     yield "git commit", f"{git['commit'][:12]}{state}" if git.get("commit") else "no git repository"
+    server = capsule.get("server", {})
+    if "transport" in server:
+        yield f"{server.get('backend', '?')}: transport between nodes", str(server["transport"])
     for host, node in capsule.get("nodes", {}).items():
         yield "nodes", host
         memory = node.get("memory_bytes", 0) / 2**30

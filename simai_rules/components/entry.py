@@ -73,7 +73,8 @@ def _run(component: str, point_file: Path, info: ServerInfo, output: Path, ranks
     recorder = Recorder(component, ranks.rank, ranks.host, ranks.local_rank)
     import_module(LOOPS[component]).run(point, info, ranks, recorder)
     metadata = {"run_id": info.run_id, "point": point.path}
-    write_capsule(recorder, ranks.comm, output.with_suffix(".capsule.json"), metadata)
+    server = {"server": info.described}
+    write_capsule(recorder, ranks.comm, output.with_suffix(".capsule.json"), metadata | server)
     write_events(recorder, ranks.comm, output, metadata)
 
 

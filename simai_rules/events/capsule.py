@@ -62,7 +62,7 @@ def software() -> dict[str, Any]:
     }
 
 
-def write_capsule(recorder: Recorder, comm: Any | None, path: str | Path, metadata: Mapping[str, str]) -> None:
+def write_capsule(recorder: Recorder, comm: Any | None, path: str | Path, metadata: Mapping[str, Any]) -> None:
     """Gather what every rank observed and let rank 0 write it to `path` as JSON; collective over `comm`.
 
     Raises UserError (on rank 0) where the file cannot be written.

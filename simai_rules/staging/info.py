@@ -48,6 +48,12 @@ class ServerInfo:
         """Return the JSON object that `server.json` holds."""
         return asdict(self)
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a capsule tells of the server: its options and what it says of itself, but no address or password."""
+        said: dict[str, Any] = {name: self.address[name] for name in ("transport", "version") if name in self.address}
+        return {"backend": self.backend, "options": self.config, **said}
+
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """Read a `server.json` object; raises ServerLost where it is none, or one of another format."""

@@ -111,6 +111,7 @@ def test_capsules_show_the_binding(run):
         capsule = json.loads((run.folder / f"{component}.capsule.json").read_text())
         assert capsule["component"] == component
         assert [rank["affinity"] for rank in capsule["ranks"]] == core_lists(2)
+        assert capsule["server"] == {"backend": run.info.backend, "options": run.info.config}
 
 
 def test_nothing_has_failed_and_the_ranks_noted_their_shared_memory(run):

@@ -89,3 +89,9 @@ def test_what_is_wrong_is_named(change, named):
 def test_what_is_no_server_json_is_refused(content):
     with pytest.raises(ServerLost, match=r"server\.json"):
         read(content)
+
+
+def test_a_capsule_is_told_how_data_moves_and_no_secret():
+    address = {"token": "secret", "transport": "tcp"}
+    info = ServerInfo("dragon", "run", "ready", config={"total_mem": 1}, address=address)
+    assert info.described == {"backend": "dragon", "options": {"total_mem": 1}, "transport": "tcp"}
