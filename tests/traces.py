@@ -21,6 +21,8 @@ class Traces:
         self.folder, self.room = folder, room
         self.enter = room.enter if room else None
         self.environment = os.environ | {"TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+        # torch, which earlier tests have imported, sets it for all children; a user's shell does not have it.
+        self.environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
         self._staged = self._shm("simai-rules-")
         self._segments: set[str] = set()
         self._sockets: dict[str, str] = {}

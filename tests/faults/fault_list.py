@@ -66,6 +66,8 @@ class Fault:
     """No process is left that could say why or clean up; the next run does it."""
     needs_room: bool = False
     times: int = 1
+    often: bool = True
+    """Whether `make test` has it as well, on redis."""
 
 
 def kill(program: str, text: str = "") -> Callable[[Case], None]:
@@ -181,38 +183,40 @@ FAULTS = [
     Fault("SIGKILL: server", "staging server of .*(was ended by signal 9|has ended)",
           lambda case: case.process(*case.subject.server).kill(), not_for=needs_process),
     Fault("SIGKILL: a simulation rank", "simulation: a rank or the launcher was ended by SIGKILL",
-          kill("python", "components.entry simulation")),
+          kill("python", "components.entry simulation"), often=False),
     Fault("SIGKILL: a training rank", "training: a rank or the launcher was ended by SIGKILL",
           kill("python", "components.entry training")),
     Fault("SIGKILL: mpiexec", "was ended by SIGKILL", kill("mpiexec", "entry simulation")),
     Fault("SIGKILL: mpiexec's helper on the node", "(simulation|training): (the launcher ended|.* was ended by SIG)",
-          kill("hydra_pmi_proxy")),
-    Fault("SIGKILL: `simai-rules run simulation`", r"was killed \(its launcher", kill("python", "run simulation")),
+          kill("hydra_pmi_proxy"), often=False),
+    Fault("SIGKILL: `simai-rules run simulation`", r"was killed \(its launcher", kill("python", "run simulation"),
+          often=False),
     Fault("SIGKILL: `simai-rules run training`", r"was killed \(its launcher", kill("python", "run training")),
     Fault("SIGKILL: `simai-rules serve`", "staging server of .*: its process was killed",
           lambda case: os.kill(case.info["pid"], signal.SIGKILL)),
     Fault("SIGKILL: snakemake", "snakemake or a shell.* has ended", lambda case: case.snakemake.kill()),
-    Fault("SIGTERM to all, then SIGKILL", "ended by SIGTERM", walltime),
+    Fault("SIGTERM to all, then SIGKILL", "ended by SIGTERM", walltime, often=False),
     Fault("SIGKILL to all at once", "", lambda case: all_processes(case, signal.SIGKILL), nobody_left=True),
     Fault("SIGSTOP: server", "staging server of .* is halted",
           lambda case: case.process(*case.subject.server).suspend(), not_for=needs_process),
     Fault("server cannot start", "did not start|cannot be|not a program", broken_start, "before",
-          environment=lambda case: case.subject.broken_environment),
+          environment=lambda case: case.subject.broken_environment, often=False),
     Fault("port taken", "port [0-9]+ on 127.0.0.1 is in use", take_port, "before", not_for=needs_port),
-    Fault("node name unknown", "no-such-node.invalid, of which no address is known", unknown_node, "before"),
+    Fault("node name unknown", "no-such-node.invalid, of which no address is known", unknown_node, "before",
+          often=False),
     Fault("password wrong", "refuses this run's (password|token)", wrong_password, "ready", not_for=needs_password,
           later=True),
     Fault("server of a dead run answers", "belongs to the run '0123456789abcdef'", another_runs_server, "ready",
           not_for=lambda subject: needs_password(subject) or needs_port(subject), later=True),
     Fault("staging folder full", "no room in", full_staging_disk, "ready", not_for=needs_folder, later=True,
-          needs_room=True, prepare=small_staging_disk),
+          needs_room=True, prepare=small_staging_disk, often=False),
     Fault("/dev/shm full", "no room in /dev/shm|/dev/shm has .* MB free", small_shared_memory, "before", later=True,
           needs_room=True),
     Fault("results folder full", "Cannot write .*No space left", full_results_disk, later=True, needs_room=True,
-          prepare=small_results_disk, changes={"training": {"iterations": 100}}),
+          prepare=small_results_disk, changes={"training": {"iterations": 100}}, often=False),
     Fault("value overwritten by garbage", "snapshot/0/[0-9]+.* is not a staged value", garble, not_for=needs_keys,
           changes=SLOW_READER, later=True),
     Fault("SIGKILL: a client in the middle of a put (3 times)", "simulation: a rank .*was ended by SIGKILL",
           in_the_middle_of_a_put, changes=LARGE, times=3,
-          prepare=lambda case: case.set_option(**case.subject.for_large)),
+          prepare=lambda case: case.set_option(**case.subject.for_large), often=False),
 ]  # fmt: skip
