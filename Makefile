@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-large faults fuzz bench lint docs clean
+.PHONY: help demo test test-large test-dragon faults fuzz bench lint docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,9 @@ test: .venv/.installed-all,test  ## run the tests
 
 test-large: .venv/.installed-all,test  ## stage 4 GiB at once on every backend that takes it (needs 13 GB of memory)
 	$(BIN)/python -m pytest -q -m large tests/staging
+
+test-dragon: .venv/.installed-all,test  ## test the backend dragon, whose runtime needs a core for itself
+	$(BIN)/python -m pytest -q -m dragon tests/staging
 
 faults: .venv/.installed-all,test  ## kill every part of a run on every backend; writes the table in docs/reliability.md
 	@mkdir -p build

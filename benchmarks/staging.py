@@ -3,6 +3,10 @@
 python -m benchmarks.staging [backend …]: each row gives the medians of ours and of the plain code, and the median
 quotient of rounds in which both ran one after the other. Non-zero exit if a target is missed.
 
+`first write` is one to a new key, after the value before was deleted, untimed. The plain code makes a new file for it.
+From 64 KiB on, node-local does not: it fills one segment again and again, as for any steady writer of one value at a
+time, so its row says what that is worth. benchmarks.node_local has several values in flight.
+
 `read` fills fresh memory: what is read is kept, as by a training that learns from it, so that the allocator has nothing
 to give a second time. `read, reused` drops each value at once and gets the same memory again; `replacing` writes over
 the value that is there, which on ext4 forces a flush. These two have no target. Nor have the rows of `null`, which

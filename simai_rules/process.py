@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -37,9 +38,9 @@ class Process(NamedTuple):
 
     @property
     def stopped(self) -> bool:
-        """Whether it is halted by SIGSTOP or a debugger."""
+        """Whether it is halted by SIGSTOP or SIGTSTP; a process that is being traced is not."""
         fields = _stat(self.pid)
-        return fields is not None and fields[0] in "Tt" and int(fields[19]) == self.start
+        return fields is not None and fields[0] == "T" and int(fields[19]) == self.start
 
     def send(self, number: int) -> None:
         """Send signal `number`, unless the process has gone."""
@@ -54,6 +55,21 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+
+
+@cache
+def pid_space() -> str:
+    """Return what tells apart the machines and containers in which a pid means something: `<boot>-<namespace>`."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "").strip()
+        return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return os.uname().nodename
+
+
+def boot_of(space: str) -> str:
+    """Return the part of a `pid_space` that changes when the machine is started again."""
+    return space.rpartition("-")[0]
 
 
 def started_ns() -> int:

@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from simai_rules.process import Process, dying_with, end, wait_ended
+from simai_rules.process import Process, boot_of, dying_with, end, pid_space, wait_ended
 
 
 def sleeper(**options) -> subprocess.Popen:
@@ -33,6 +34,12 @@ def test_the_start_of_this_process_is_on_the_clock_of_the_measurements():
     )
     # A clock tick is 10 ms.
     assert before - 20_000_000 <= started <= now
+
+
+def test_where_pids_count_is_told_by_boot_and_namespace():
+    boot, _, namespace = pid_space().rpartition("-")
+    assert boot_of(pid_space()) == boot == Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "").strip()
+    assert str(Path("/proc/self/ns/pid").readlink()) == f"pid:[{namespace}]"
 
 
 def test_a_zombie_is_not_alive():

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "test",
         help="run the contract suite against one backend",
         description="Run the contract suite against one backend, ours or another package's. It takes less than a "
-        "minute; exit code 0 where the contract is kept, 1 where it is not.",
+        "minute; exit code 0 where the contract is kept, 1 where it is not or nothing was tested.",
     )
     test.add_argument("name", metavar="NAME", help="a name that 'simai-rules backend list' prints")
     test.add_argument("--options", metavar="JSON", help="the backend's options, such as '{\"shards\": 16}'")
@@ -123,9 +123,9 @@ def _test(name: str, options: str | None, chosen: list[str]) -> int:
         code = subprocess.run([*command, f"--junitxml={results}"], check=False).returncode
         if not results.exists():
             raise UserError(f"The contract suite did not run (pytest's exit code is {code}; its words are above).")
-        text = _outcome(results)
+        kept, text = _outcome(results)
     print(f"\nbackend {name}: {text}")
-    return 1 if code else 0
+    return 0 if kept and not code else 1
 
 
 def _check_options(name: str, options: str | None) -> None:
@@ -145,18 +145,19 @@ def _check_options(name: str, options: str | None) -> None:
     parse_config(json.dumps(given | {"type": name}))
 
 
-def _outcome(results: Path) -> str:
-    """Return in words what pytest has written down."""
+def _outcome(results: Path) -> tuple[bool, str]:
+    """Return whether the contract is kept, and in words what pytest has written down."""
     cases = list(ElementTree.parse(results).getroot().iter("testcase"))  # noqa: S314 - written a moment ago, by us
     kinds = [next(iter(case)).tag if len(case) else "passed" for case in cases]
     count = {kind: kinds.count(kind) for kind in ("passed", "failure", "error", "skipped")}
     failed = count["failure"] + count["error"]
     if not count["passed"] and not failed:
-        return "nothing was tested; the reasons are above."
+        return False, "nothing was tested; the reasons are above."
     aside = f", {count['skipped']} do not apply or are excused (reasons above)" if count["skipped"] else ""
     if failed:
-        return f"does NOT keep the contract: {failed} of {len(cases)} tests failed, {count['passed']} passed{aside}."
-    return f"keeps the contract: {count['passed']} tests passed{aside}."
+        passed = f"{count['passed']} passed{aside}"
+        return False, f"does NOT keep the contract: {failed} of {len(cases)} tests failed, {passed}."
+    return True, f"keeps the contract: {count['passed']} tests passed{aside}."
 
 
 def _new(name: str, folder: Path) -> int:

@@ -1,7 +1,6 @@
 """`simai-rules clean`: remove what dead runs have left on this node."""
 
 import argparse
-import os
 import platform
 from typing import TYPE_CHECKING
 
@@ -42,12 +41,11 @@ def _clean(run: "RunFolder", dry_run: bool) -> bool:
     from simai_rules.lifecycle.remains import remains_of
 
     name, why, hosts, remains = _name(run), _why_dead(run), _other_hosts(run), remains_of(run)
-    if not dry_run:
-        reap(run)
-    left = [] if dry_run else [str(path) for path in (*remains.paths, run.folder) if os.path.lexists(path)]
-    print(f"{name}: dead ({why}): {'would remove' if dry_run else 'removed'} {remains}")
+    left = [] if dry_run else reap(run)
+    done = "would remove" if dry_run else "removed what it could of" if left else "removed"
+    print(f"{name}: dead ({why}): {done} {remains}")
     if left:
-        print(f"  could not be removed: {', '.join(left)}. Check who owns it, and remove it by hand.")
+        print(f"  could not be removed: {', '.join(map(str, left))}. Check who owns it, and remove it by hand.")
     if hosts:
         print(f"  it used other nodes too: mpiexec -hosts {','.join(hosts)} -ppn 1 simai-rules clean")
     return not left
@@ -67,7 +65,7 @@ def _why_dead(run: "RunFolder") -> str:
 
 def _why_left(run: "RunFolder") -> str:
     if run.elsewhere:
-        return f"made on the node {run.elsewhere}, where 'simai-rules clean' has to look after it"
+        return f"made {run.elsewhere}, where 'simai-rules clean' has to look after it ({run.folder})"
     lease = run.lease
     if run.in_use():
         return f"running (server {_pid(lease.get('owner'))})" if lease else "running, but its lease cannot be read"

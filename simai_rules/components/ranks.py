@@ -73,23 +73,30 @@ class Ranks:
                 MPI.Finalize()
 
 
+_mapped_by_mpi: set[str] = set()
+
+
 def note_shared_memory(run_folder: Path) -> None:
     """Write down what MPI leaves when ranks are killed, in `run_folder`/segments/<pid>, one path per line.
 
-    That is the shared memory which this process has mapped, and the file in which Hydra's helper, the parent of this
-    process, describes the node to it. Whoever removes the run's things finds them here.
+    That is the shared memory which MPI's initialization has mapped in this process, and the file in which Hydra's
+    helper, the parent of this process, describes the node to it. Whoever removes the run's things finds them here.
     """
-    mapped = {
-        line[line.index("/dev/shm/") :]  # noqa: S108 - what MPI has mapped there
-        for line in Path("/proc/self/maps").read_text().splitlines()
-        if " /dev/shm/" in line and not line.endswith("(deleted)")
-    }
     if not run_folder.is_dir():  # the run has ended, and its guardian has cleaned up
         return
     folder = run_folder / "segments"
     folder.mkdir(exist_ok=True)
     with (folder / str(os.getpid())).open("a") as file:
-        file.writelines(f"{path}\n" for path in sorted(mapped | _hydra_files()))
+        file.writelines(f"{path}\n" for path in sorted(_mapped_by_mpi | _hydra_files()))
+
+
+def _mapped() -> set[str]:
+    """Return the files of shared memory that this process has mapped, whoever has made them."""
+    return {
+        line[line.index("/dev/shm/") :]  # noqa: S108 - where MPI has its own, among others
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if " /dev/shm/" in line and not line.endswith("(deleted)")
+    }
 
 
 def _hydra_files() -> set[str]:
@@ -127,8 +134,12 @@ def _launched() -> bool:
 
 
 def _world() -> Any:
+    """Return MPI.COMM_WORLD; the first call initializes MPI."""
+    before = _mapped()
     try:
         from mpi4py import MPI
+
+        _mapped_by_mpi.update(_mapped() - before)  # the others are somebody else's
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
         raise MissingProgram(
             f"mpi4py cannot be loaded ({error}), but this process was started as one of several ranks. On a machine of "

@@ -61,7 +61,7 @@ def third_party_module(name: str) -> ModuleType:
         raise UserError(f"{where}: this name is in use by simai-rules' own code. Give it another one.")
     try:
         module: ModuleType = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{where} cannot be imported: {type(error).__name__}: {error}.") from error
     missing = [part for part in ("Config", "connect", "make_server") if not hasattr(module, part)]
     if missing:
@@ -75,6 +75,8 @@ def third_party_module(name: str) -> ModuleType:
         keys = ", ".join(str(item["loc"][0]) for item in error.errors() if item["loc"])
         text = f"its Config has options without a valid default ({keys}). See BackendBase.required"
         raise UserError(f"{where}: {text}.") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{where}: its Config fails with its defaults: {type(error).__name__}: {error}.") from error
     return module
 
 

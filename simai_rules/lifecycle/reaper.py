@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import time
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 
 from simai_rules.errors import UserError
 from simai_rules.files import locked, write_json
 from simai_rules.launch.allocation import state_folder
-from simai_rules.lifecycle.run_folder import RunFolder, all_runs
+from simai_rules.lifecycle.run_folder import UNREADABLE, RunFolder, all_runs
 from simai_rules.process import Process, end, wait_ended
 from simai_rules.staging.errors import ServerLost
 from simai_rules.staging.info import ServerInfo
@@ -23,36 +24,36 @@ _LEFT_BY_MPI = ("/dev/shm/", "/tmp/hydra_hwloc_xmlfile_")  # noqa: S108 - MPI's 
 
 
 def clean(run: RunFolder, why: str) -> None:
-    """End what is left of `run` and remove all that it made; `why` is the reason for a server that just vanished."""
-    try:
+    """End what is left of `run` and remove all that it made; `why` is the reason for a server that just vanished.
+
+    What it claimed and cannot be removed stays written down in its folder, for the next one who cleans.
+    """
+    steps = (
         # Who is dead by now has ended before the server did: the cause comes first.
-        explain_unfinished(run)
-        _say_that_server_ended(run, why)
-        launchers = [launcher for _, launcher in run.components().values()]
-        wait_ended(launchers, GRACE_S)
-        end([*launchers, *run.processes()], grace=0.5)
-        explain_unfinished(run)
-    finally:
-        _remove_segments(run)
-        _remove_half_written(run)
-        for command in run.claimed_commands():
-            with suppress(OSError, subprocess.SubprocessError):
-                subprocess.run(command, timeout=_COMMAND_S, check=False, stdin=subprocess.DEVNULL)
-        for path, only_if_empty in run.claims():
-            _remove(path, only_if_empty)
-        shutil.rmtree(run.folder, ignore_errors=True)
+        explain_unfinished,
+        partial(_say_that_server_ended, why=why),
+        _end_processes,
+        explain_unfinished,
+        _remove_segments,
+        _remove_half_written,
+        _run_commands,
+        _remove_claimed,
+        _forget,
+    )
+    for step in steps:
+        # One that fails (a full disk, a note that cannot be read) keeps no other from being done.
+        with suppress(*UNREADABLE, UserError):
+            step(run)
 
 
-def reap_dead_runs() -> list[str]:
-    """Clean the runs of this user on this node whose owner and guardian are dead; return their ids.
+def reap_dead_runs() -> dict[str, list[Path]]:
+    """Clean the runs of this user on this node whose owner and guardian are dead.
 
-    A run whose notes cannot be read any more (somebody emptied the temporary folder) is removed as far as it is known.
+    Return their ids, each with what could not be removed. A run whose notes cannot be read any more (somebody emptied
+    the temporary folder) is removed as far as it is known.
     """
     with reaping():
-        dead = [run for run in all_runs() if is_dead(run)]
-        for run in dead:
-            reap(run)
-    return [run.run_id for run in dead]
+        return {run.run_id: reap(run) for run in all_runs() if is_dead(run)}
 
 
 def reaping() -> AbstractContextManager[None]:
@@ -65,11 +66,26 @@ def is_dead(run: RunFolder) -> bool:
     return not run.elsewhere and not run.in_use() and _old_enough(run)
 
 
-def reap(run: RunFolder) -> None:
-    """Remove a dead run; the caller holds `reaping()`."""
-    with suppress(OSError, ValueError, KeyError, TypeError, UserError):
-        clean(run, "its processes were killed")
-    shutil.rmtree(run.folder, ignore_errors=True)
+def reap(run: RunFolder) -> list[Path]:
+    """Remove a dead run and return what could not be removed; the caller holds `reaping()`."""
+    clean(run, "its processes were killed")
+    return claimed(run) or ([run.folder] if is_there(run.folder) else [])
+
+
+def claimed(run: RunFolder) -> list[Path]:
+    """Return what is there of that which goes with `run`: not the folders that others may use as well."""
+    return [path for path, only_if_empty in run.claims() if not only_if_empty and is_there(path)]
+
+
+def is_there(path: Path) -> bool:
+    """Whether `path` exists, as far as anybody can tell."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _old_enough(run: RunFolder) -> bool:
@@ -104,10 +120,18 @@ def explain_unfinished(run: RunFolder) -> None:
             run.fail(name, f"{name} was killed (its launcher, process {launcher.pid}, ended without a result)")
 
 
+def _end_processes(run: RunFolder) -> None:
+    """End the components, which get a moment to do so themselves, and all other processes of the run."""
+    launchers = [launcher for _, launcher in run.components().values()]
+    wait_ended(launchers, GRACE_S)
+    end([*launchers, *run.processes()], grace=0.5)
+
+
 def _remove_segments(run: RunFolder) -> None:
     """Remove what MPI has left of this run's ranks."""
     for path in left_by_mpi(run):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def left_by_mpi(run: RunFolder) -> list[Path]:
@@ -139,12 +163,34 @@ def _remove_half_written(run: RunFolder) -> None:
                 file.unlink()
 
 
+def _run_commands(run: RunFolder) -> None:
+    for command in run.claimed_commands():
+        with suppress(OSError, ValueError, subprocess.SubprocessError):
+            subprocess.run(command, timeout=_COMMAND_S, check=False, stdin=subprocess.DEVNULL)
+
+
+def _remove_claimed(run: RunFolder) -> None:
+    for path, only_if_empty in run.claims():
+        _remove(path, only_if_empty)
+
+
+def _forget(run: RunFolder) -> None:
+    """Remove the folder of the run; where something that it claimed is still there, all but the notes of that."""
+    run.forget_claims(lambda path: not is_there(path))
+    if not claimed(run):
+        shutil.rmtree(run.folder, ignore_errors=True)
+        return
+    for path in run.folder.iterdir():
+        if path.name not in ("lease.json", "claims"):
+            _remove(path, only_if_empty=False)
+
+
 def _remove(path: Path, only_if_empty: bool) -> None:
-    """Remove what a run claimed."""
-    if only_if_empty:
-        with suppress(OSError):
+    """Remove what a run claimed, as far as it goes."""
+    with suppress(OSError):
+        if only_if_empty:
             path.rmdir()
-    elif path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

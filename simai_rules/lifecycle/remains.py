@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simai_rules.lifecycle.reaper import left_by_mpi
+from simai_rules.lifecycle.reaper import claimed, left_by_mpi
 from simai_rules.lifecycle.run_folder import RunFolder
 
 _SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - where the kernel keeps it
@@ -36,8 +36,7 @@ def remains_of(run: RunFolder) -> Remains:
     """Count what is there of `run`; bytes are those that its files really take."""
     launchers = [launcher for _, launcher in run.components().values()]
     alive = {process.pid for process in (*launchers, *run.processes()) if process.alive}
-    claimed = [path for path, only_if_empty in run.claims() if not only_if_empty]
-    found = Remains(sorted(alive), [path for path in claimed if os.path.lexists(path)], len(run.claimed_commands()))
+    found = Remains(sorted(alive), claimed(run), len(run.claimed_commands()))
     for path in (*found.paths, *left_by_mpi(run)):
         if str(path).startswith(_SHARED_MEMORY):
             found.memory_bytes += _used(path)

@@ -1,7 +1,7 @@
 """The folder of a run: who takes part, what has failed, and what has to be removed when the run has ended.
 
 <tmp>/simai-rules-<uid>/run-<id>/
-    lease.json              the run: node, owner (serve), guardian, hosts, server.json and folder of the point
+    lease.json              the run: node, where its pids count, owner (serve), guardian, hosts, server.json, point
     claims/<n>.json         what the run made outside of this folder, written down before it is made
     processes/<pid>         every process of the run that has to be gone in the end: its start, and whose it is
     components/<name>.json  a component: its launcher's process, and whether it is running, done or failed
@@ -15,7 +15,7 @@ import platform
 import secrets
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,12 @@ from typing import Any, Literal
 from simai_rules.errors import UserError
 from simai_rules.files import write_json
 from simai_rules.launch.allocation import state_folder
-from simai_rules.process import Process, dying_with
+from simai_rules.process import Process, boot_of, dying_with, pid_space
 
 _ROOM, _ROOM_BYTES = ".room", 65536
 ComponentState = Literal["running", "done", "failed"]
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""What reading a damaged note may raise."""
 
 
 class RunEnded(UserError):
@@ -48,6 +50,8 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.proceed: Callable[[], None] = lambda: None
+        """Raises where its owner was asked to end."""
 
     @classmethod
     def create(cls, server_file: Path, point_folder: Path | None) -> "RunFolder":
@@ -61,6 +65,7 @@ class RunFolder:
         lease = {
             "run_id": run_id,
             "node": platform.node(),
+            "pid_space": pid_space(),
             "hosts": [],
             "owner": list(Process.current()),
             "guardian": None,
@@ -95,14 +100,23 @@ class RunFolder:
     def in_use(self) -> bool:
         """Whether the owner or the guardian of the run is alive; without a readable lease, any process of it."""
         lease = self.lease
+        if boot_of(_pid_space(lease)) != boot_of(pid_space()):
+            return False  # its processes ended with an earlier boot of this node
         named = [_process(lease.get(who)) for who in ("owner", "guardian")]
         return any(process.alive for process in (named if any(named) else self.processes()) if process)
 
     @property
     def elsewhere(self) -> str:
-        """The node that the run belongs to, or "" if it is this one (a temporary folder may be that of many nodes)."""
-        node = self.lease.get("node")
-        return node if isinstance(node, str) and node != platform.node() else ""
+        """Where alone it can be seen whether the run is alive ("on the node …", "in another …"), or "" if here.
+
+        A temporary folder may be that of many nodes, or of several containers, whose pids mean nothing to each other.
+        """
+        lease = self.lease
+        node, space = lease.get("node"), _pid_space(lease)
+        if isinstance(node, str) and node != platform.node():
+            return f"on the node {node}"
+        other = space != pid_space() and boot_of(space) == boot_of(pid_space())
+        return "in another container (pid namespace) of this node" if other else ""
 
     def claim(self, path: Path, *, only_if_empty: bool = False) -> None:
         """Write down that the run is about to make `path`; it is removed with the run.
@@ -122,21 +136,29 @@ class RunFolder:
 
     def claims(self) -> list[tuple[Path, bool]]:
         """Return what the run made, newest first, with whether it is removed only if empty."""
-        return [(Path(claim["path"]), bool(claim["only_if_empty"])) for claim in self._claims() if "path" in claim]
+        claims = self._claims().values()
+        return [(Path(claim["path"]), bool(claim["only_if_empty"])) for claim in claims if "command" not in claim]
+
+    def forget_claims(self, gone: Callable[[Path], bool]) -> None:
+        """Remove the notes of what is `gone`: what somebody else makes there from now on is not the run's."""
+        for file, claim in self._claims().items():
+            if "command" in claim or gone(Path(claim["path"])):
+                with suppress(OSError):
+                    file.unlink()
 
     def claimed_commands(self) -> list[list[str]]:
         """Return the commands that remove what the run made, newest first."""
-        return [list(claim["command"]) for claim in self._claims() if "command" in claim]
+        return [claim["command"] for claim in self._claims().values() if "command" in claim]
 
-    def _claims(self) -> list[dict[str, Any]]:
+    def _claims(self) -> dict[Path, dict[str, Any]]:
         files = [file for file in self.folder.glob("claims/[!.]*.json") if file.stem.isdigit()]
-        found = []
+        found = {}
         for file in sorted(files, key=lambda file: int(file.stem), reverse=True):
             # One that cannot be read must not keep the others from being removed.
-            with suppress(OSError, ValueError):
+            with suppress(*UNREADABLE):
                 claim = json.loads(file.read_bytes())
-                if isinstance(claim, dict):
-                    found.append(claim)
+                if _is_claim(claim):
+                    found[file] = claim
         return found
 
     def start_child(
@@ -175,7 +197,9 @@ class RunFolder:
         """Return the processes of the run (of `owner` only, if given) that were written down, dead ones included."""
         found = []
         for file in self.folder.glob("processes/*"):
-            start, _, whose = file.read_text(errors="replace").partition(" ")
+            start = whose = ""
+            with suppress(OSError):
+                start, _, whose = file.read_text(errors="replace").partition(" ")
             if start.isdigit() and file.name.isdigit() and owner in (None, whose):
                 found.append(Process(int(file.name), int(start)))
         return found
@@ -189,7 +213,7 @@ class RunFolder:
         found = {}
         for file in self.folder.glob("components/[!.]*.json"):
             # One that cannot be read must not keep the rest of the run from being removed.
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(*UNREADABLE):
                 entry = json.loads(file.read_bytes())
                 found[file.stem] = (entry["state"], Process(*entry["launcher"]))
         return found
@@ -223,7 +247,7 @@ class RunFolder:
         """Return why parts of the run have failed, the cause (the earliest) first."""
         found = []
         for file in self.folder.glob("failures/[!.]*.json"):
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(*UNREADABLE):
                 entry = json.loads(file.read_bytes())
                 found.append(Failure(str(entry["component"]), str(entry["reason"]), float(entry["time"])))
         return sorted(found, key=lambda failure: failure.time)
@@ -240,6 +264,22 @@ def all_runs() -> list[RunFolder]:
     """Return the runs of this user on this node, those of dead owners included."""
     folders = [folder for folder in sorted(state_folder().glob("run-*")) if not folder.is_symlink()]
     return [RunFolder(folder) for folder in folders if folder.is_dir() and folder.stat().st_uid == os.getuid()]
+
+
+def _pid_space(lease: Mapping[str, Any]) -> str:
+    """Return where the pids of a lease mean something: here, where it does not say."""
+    space = lease.get("pid_space")
+    return space if isinstance(space, str) else pid_space()
+
+
+def _is_claim(noted: Any) -> bool:
+    """Whether a note says what to remove."""
+    if not isinstance(noted, dict):
+        return False
+    if "command" in noted:
+        command = noted["command"]
+        return isinstance(command, list) and bool(command) and all(isinstance(word, str) for word in command)
+    return isinstance(noted.get("path"), str) and "\0" not in noted["path"] and "only_if_empty" in noted
 
 
 def _process(noted: Any) -> Process | None:

@@ -60,6 +60,7 @@ class Service:
         self._config, self._output = order.config, order.output.absolute()
         allocation = allocation_of(order.hostfile)
         self._run = RunFolder.create(self._output, order.point)
+        self._run.proceed = watch.check
         self._guardian = Guardian(self._run)
         self._run.keep_room()
         self._info = ServerInfo(
@@ -150,8 +151,9 @@ def serve(order: Order, parent: int | None) -> int:
     """Run a staging server until it is told to end; see Service. parent: see Watch."""
     watch = Watch(parent)
     _refuse_if_busy(order.output.absolute())
-    for run_id in reap_dead_runs():
-        print(f"removed what the dead run {run_id} had left", flush=True)  # noqa: T201 - the job's log
+    for run_id, left in reap_dead_runs().items():
+        but = f", but for {', '.join(map(str, left))}: check who owns it, and remove it by hand" if left else ""
+        print(f"removed what the dead run {run_id} had left{but}", flush=True)  # noqa: T201 - the job's log
     if order.point is not None:
         for old in (order.point / "failures").glob("*.json"):
             old.unlink()

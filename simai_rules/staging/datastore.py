@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from math import isnan
+from numbers import Real
 from pathlib import Path
 from time import perf_counter_ns, sleep
 from types import TracebackType
@@ -17,15 +19,21 @@ from simai_rules.staging.keys import check_key
 from simai_rules.staging.operation import Operation
 from simai_rules.staging.stream import Streaming, StreamReader, StreamWriter
 
+_LONGEST_S = 20 * 86_400.0
+"""What stands for every longer wait: the system's calls count milliseconds in 32 bits."""
+_ANSWER_NS = 1_000_000_000
+"""What a server gets to answer in any case: that a key is waited for so briefly is no reason to call it lost."""
+
 
 class DataStore:
     """Stages values under keys for other processes, and reads theirs.
 
     Arguments: `name` says whose client it is, in messages. `server_info` is the server's description or the path of
     its `server.json`; with a path, a server that is still starting is waited for. `timeout` is in seconds: how long
-    `stage_read` waits for a key, and how long a server may stay silent. `allow_pickle` lets values of any type be
-    written, and read where their writer has set it too: only for writers whom you trust. With `checksum`, each value is
-    written with one (XXH3), which counts as serialize; a value that has one is checked by every reader, set or not.
+    `stage_read` waits for a key, and how long a server may stay silent (20 days at most, also for `math.inf`).
+    `allow_pickle` lets values of any type be written, and read where their writer has set it too: only for writers
+    whom you trust. With `checksum`, each value is written with one (XXH3), which counts as serialize; a value that has
+    one is checked by every reader, set or not.
 
     What can be staged and what comes back is told in `simai_rules.staging.codec`. One DataStore belongs to one thread
     of one process: it has no locks, and must not be used on after a fork.
@@ -42,7 +50,7 @@ class DataStore:
     ) -> None:
         self.name = name
         self._last: tuple[Any, ...] = ("", "", 0, 0)
-        self._timeout_ns, self._allow_pickle, self._checksum = int(timeout * 1e9), allow_pickle, checksum
+        self._timeout_ns, self._allow_pickle, self._checksum = _ns(timeout), allow_pickle, checksum
         deadline_ns = perf_counter_ns() + self._timeout_ns
         self._backend: Backend | None = connect(_find(server_info, deadline_ns), deadline_ns)
 
@@ -72,7 +80,7 @@ class DataStore:
         if backend is None or type(key) is not str or not key:
             backend = self._begin(key)
         start = perf_counter_ns()
-        deadline_ns = start + (self._timeout_ns if timeout is None else int(timeout * 1e9))
+        deadline_ns = start + (self._timeout_ns if timeout is None else _ns(timeout))
         waited = 0
         while True:
             try:
@@ -98,13 +106,17 @@ class DataStore:
         return value
 
     def poll_staged_data(self, key: str, timeout: float = 0.0) -> bool:
-        """Return whether `key` is there, waiting for it up to `timeout` seconds."""
-        backend = self._begin(key)
+        """Return whether `key` is there, waiting for it up to `timeout` seconds.
+
+        A server that is silent so long is lost; it gets a second at least, and the DataStore's timeout without one.
+        """
+        backend, timeout_ns = self._begin(key), _ns(timeout)
+        patience_ns = max(timeout_ns, min(_ANSWER_NS, self._timeout_ns)) if timeout_ns > 0 else self._timeout_ns
         start = perf_counter_ns()
-        found = backend.exists(key, start + max(int(timeout * 1e9), self._timeout_ns))
+        found = backend.exists(key, start + patience_ns)
         looked = end = perf_counter_ns()
-        if not found and timeout > 0:
-            found = backend.wait(key, start + int(timeout * 1e9))
+        if not found and timeout_ns > 0:
+            found = backend.wait(key, start + timeout_ns)
             end = perf_counter_ns()
         self._last = ("poll", key, start, end - start, 0, looked - start, end - looked, 0, 0, None, found)
         return found
@@ -128,7 +140,7 @@ class DataStore:
         backend = self._begin(key)
         if not isinstance(backend, Locking):
             raise StagingError(f"The backend {backend.name} offers no lock. Choose another one, or do without locking.")
-        seconds = self._timeout_ns / 1e9 if timeout is None else timeout
+        seconds = (self._timeout_ns if timeout is None else _ns(timeout)) / 1e9
         return _hold(backend, f"{backend.name} ({backend.where})", key, seconds)
 
     @property
@@ -141,13 +153,13 @@ class DataStore:
 
         Raises StreamTimeout where none comes, and StagingError where the backend has no streams.
         """
-        backend, timeout_ns = self._streaming(name), self._timeout_ns if timeout is None else int(timeout * 1e9)
+        backend, timeout_ns = self._streaming(name), self._timeout_ns if timeout is None else _ns(timeout)
         end = backend.stream_writer(name, perf_counter_ns() + timeout_ns)
         return StreamWriter(name, end, self._timeout_ns, allow_pickle=self._allow_pickle, checksum=self._checksum)
 
     def stream_reader(self, name: str, *, timeout: float | None = None) -> StreamReader:
         """Open the stream `name` for reading, waiting for its writer; the rest as for `stream_writer`."""
-        backend, timeout_ns = self._streaming(name), self._timeout_ns if timeout is None else int(timeout * 1e9)
+        backend, timeout_ns = self._streaming(name), self._timeout_ns if timeout is None else _ns(timeout)
         end = backend.stream_reader(name, perf_counter_ns() + timeout_ns)
         return StreamReader(name, end, self._timeout_ns, allow_pickle=self._allow_pickle)
 
@@ -183,6 +195,15 @@ class DataStore:
         if self._backend is None:
             raise StagingError(f"The DataStore {self.name!r} has been closed and cannot be used on.")
         return self._backend
+
+
+def _ns(timeout: float) -> int:
+    """Return a timeout, given in seconds, in nanoseconds; raises TypeError or ValueError for what is none."""
+    if not isinstance(timeout, Real):
+        raise TypeError(f"A timeout is a number of seconds, not {timeout!r:.80}.")
+    if isnan(timeout):
+        raise ValueError("A timeout is a number of seconds, not nan. To wait as long as it takes, give math.inf.")
+    return int(min(timeout, _LONGEST_S) * 1e9)
 
 
 @contextmanager

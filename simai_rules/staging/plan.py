@@ -35,6 +35,8 @@ _FORMAT = 1
 _OPENING = f'{{"{METADATA}":{{"json":'
 _CHECKSUM = ',"xxh3":"'
 _ZEROS = "0" * 16
+_BLANKS = " \t\r\n"
+"""What may follow a JSON text; `str.rstrip` alone takes more."""
 _KNOWN = {"json", "simai", "xxh3"}
 _LONE = "data"
 _REMEMBERED, _SHORT = 64, 4096
@@ -154,7 +156,7 @@ def read_plan(header: bytes, nbytes: int) -> tuple[Plan, list[Any], Checksum | N
         checksum, end = _read_checksum(text, end + len(_CHECKSUM))
     # What a remembered header says does not depend on its JSON parts, as long as these are a text.
     data_bytes = nbytes - 8 - len(header)
-    known = (text[end:].rstrip(), data_bytes) if end and isinstance(loose, str) else None
+    known = (text[end:].rstrip(_BLANKS), data_bytes) if end and isinstance(loose, str) else None
     plan = _plans.get(known) if known else None
     if plan is None:
         tensors, metadata = parse(text, data_bytes)

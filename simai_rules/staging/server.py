@@ -1,7 +1,7 @@
 """The server half of a backend: what `simai-rules serve` starts, watches and ends."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,9 @@ class Run(Protocol):
     @property
     def folder(self) -> Path:
         """A private folder of the run on this node."""
+
+    proceed: Callable[[], None]
+    """Raises where the run was asked to end; a start that takes long calls it now and then."""
 
     def claim(self, path: Path, *, only_if_empty: bool = False) -> None:
         """Write down that `path` is about to be made, so that it is removed with the run, however the run ends."""

@@ -37,7 +37,7 @@ class StepWriter(Protocol):
     def put(self, buffers: Sequence[Buffer], nbytes: int) -> None:
         """Hand over the step's value: a header and data, which stay as they are until `end` returns."""
 
-    def end(self) -> None:
+    def end(self, deadline_ns: int) -> None:
         """Make the step visible to the reader."""
 
     def close(self, deadline_ns: int) -> None:
@@ -55,13 +55,19 @@ class StepReader(Protocol):
     ended: bool
     """The writer has closed the stream and all its steps are read."""
 
-    def begin(self, deadline_ns: int) -> int | None:
-        """Wait for the next step and return its number; None at the deadline, or if the stream has ended.
+    def begin(self, deadline_ns: int) -> bool:
+        """Wait until there is a next step; False at the deadline, or if the stream has ended.
 
         Raises ServerLost where the writer has ended without closing.
         """
 
-    def open(self) -> Incoming:
+    def take(self) -> int:
+        """Take the step that is there and return its number; this is not waiting but part of moving it.
+
+        Raises ServerLost where the writer has ended without closing.
+        """
+
+    def open(self, deadline_ns: int) -> Incoming:
         """Begin to read the step's value."""
 
     def end(self) -> None:
@@ -98,8 +104,9 @@ class _Stream:
     def last(self) -> Operation:
         """The timing of the last step, or of the last wait for one.
 
-        After `begin_step` it is that wait. After `end_step` it is the write or read of the step, without what the
-        caller did in between: its duration is the sum of its parts.
+        After `begin_step` it is that wait, or that look. After `end_step` it is the write or read of the step, without
+        what the caller did in between: its duration is the sum of its parts. A read's transport begins with taking the
+        step, once it is known to be there, and ends with giving it back.
         """
         return Operation(*self._last)
 
@@ -199,7 +206,7 @@ class StreamWriter(_Stream):
         """Send the step on its way; afterwards the value is the caller's again."""
         self._require(in_step=True, used=True)
         begin = perf_counter_ns()
-        self._stage.end()
+        self._stage.end(self._deadline(None))
         start, serialize, transport, nbytes = self._began
         transport += perf_counter_ns() - begin
         self._in_step = False
@@ -233,12 +240,14 @@ class StreamReader(_Stream):
         """
         self._require(in_step=False)
         start = perf_counter_ns()
-        step = self._stage.begin(start if timeout == 0 else self._deadline(timeout))
-        waited = perf_counter_ns() - start
-        self._in_step = step is not None
-        parts = (waited, 0) if timeout == 0 else (0, waited)
-        self._last = ("poll", self.name, start, waited, 0, *parts, 0, 0, None, self._in_step)
+        there = self._stage.begin(start if timeout == 0 else self._deadline(timeout))
+        looked = perf_counter_ns()
+        verb, *parts = ("poll", looked - start, 0) if timeout == 0 else ("wait", 0, looked - start)
+        self._last = (verb, self.name, start, looked - start, 0, *parts, 0, 0, None, there)
         self._began = (0, 0, 0, 0)
+        step = self._stage.take() if there else None
+        self._taking = perf_counter_ns() - looked
+        self._in_step = there
         return step
 
     def read(self, out: Array | None = None) -> Any:
@@ -246,7 +255,7 @@ class StreamReader(_Stream):
         self._require(in_step=True)
         start = perf_counter_ns()
         try:
-            incoming = self._stage.open()
+            incoming = self._stage.open(self._deadline(None))
             opened = perf_counter_ns()
             value, moving = decode(incoming, out=out, **self._codec)
         except (CorruptValue, StagingError) as error:
@@ -262,7 +271,7 @@ class StreamReader(_Stream):
         self._stage.end()
         end = perf_counter_ns()
         start, transport, deserialize, nbytes = self._began
-        transport += end - begin
+        transport += self._taking + end - begin
         self._in_step = False
         self._last = (
             "read", self.name, start or begin, transport + deserialize, 0, transport, 0, deserialize, nbytes,

@@ -3,14 +3,17 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from simai_rules.cli import main
+from simai_rules.lifecycle.reaper import reap_dead_runs
 from simai_rules.lifecycle.run_folder import RunFolder, all_runs
-from simai_rules.process import Process
+from simai_rules.process import Process, boot_of, pid_space
 from simai_rules.staging.servers import ServerManager, server_registry
 
 
@@ -164,12 +167,13 @@ def test_a_run_with_an_unreadable_lease(run, tmp_path, capsys, lease, sleeper):
 
 
 @pytest.mark.parametrize("note", ["claims/1.json", "components/simulation.json", "processes/5", "failures/server.json"])
-def test_a_note_that_cannot_be_read_keeps_nothing_else_from_going(run, tmp_path, capsys, note, sleeper):
+@pytest.mark.parametrize("content", [b"\xff[", b"[" * 99999, b'{"path": 5, "command": 5, "state": 5, "launcher": 5}'])
+def test_a_note_that_cannot_be_read_keeps_nothing_else_from_going(run, tmp_path, capsys, note, sleeper, content):
     staged = tmp_path / "staged"
     staged.touch()
     run.claim(staged)
     run.add_process(sleeper.pid, "server")
-    (run.folder / note).write_bytes(b"\xff[")
+    (run.folder / note).write_bytes(content)
     die(run)
     assert f"removed 1 processes ({sleeper.pid})" in cleaned(capsys)
     assert not staged.exists()
@@ -194,6 +198,39 @@ def test_a_run_of_another_node_is_left_to_that_node(run, capsys):
     assert run.folder.exists()
 
 
+def test_a_run_of_another_container_of_this_node_is_left_to_it(run, tmp_path, capsys, sleeper):
+    """Its pids mean nothing here, though name and temporary folder are the same (apptainer --pid)."""
+    staged = tmp_path / "staged"
+    staged.touch()
+    run.claim(staged)
+    run.add_process(sleeper.pid, "server")
+    die(run, pid_space=f"{boot_of(pid_space())}-1")
+    said = cleaned(capsys)
+    assert "made in another container (pid namespace) of this node" in said
+    assert str(run.folder) in said
+    assert staged.exists()
+    assert sleeper.poll() is None
+
+
+def test_a_run_of_an_earlier_boot_of_this_node_is_dead(run, capsys):
+    """Whatever process has one of its pids now, and were it started at the same time after the boot."""
+    rewrite(run, pid_space=f"earlier-{pid_space().rpartition('-')[2]}")
+    assert f"run {run.run_id}" in cleaned(capsys)
+    assert not run.folder.exists()
+
+
+def test_clean_in_another_pid_namespace_leaves_a_living_run(run, tmp_path):
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
+        pytest.skip("no pid namespace can be made here")
+    (tmp_path / "staged").touch()
+    run.claim(tmp_path / "staged")
+    command = [*unshare, sys.executable, "-m", "simai_rules.cli", "clean"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "another container" in done.stdout
+    assert (tmp_path / "staged").exists()
+
+
 def test_a_state_folder_that_others_can_write_to_is_a_message(state, capsys):
     state.mkdir()
     state.chmod(0o777)
@@ -212,13 +249,43 @@ def test_a_run_of_another_user_is_left_alone(run, state, capsys):
     assert "owner 12345" in capsys.readouterr().err
 
 
-def test_what_cannot_be_removed_is_told(run, tmp_path, capsys, monkeypatch):
-    staged = tmp_path / "staged"
-    staged.mkdir()
-    run.claim(staged)
+def test_what_cannot_be_removed_is_told_until_it_is_gone(run, tmp_path, capsys, monkeypatch, sleeper):
+    parent, other = tmp_path / "staging", tmp_path / "other"
+    run.claim(parent, only_if_empty=True)
+    run.claim(parent / "held")
+    run.claim(other)
+    (parent / "held").mkdir(parents=True)
+    (run.folder / "segments/1").touch()
+    other.touch()
     die(run)
-    monkeypatch.setattr("simai_rules.lifecycle.reaper._remove", lambda path, only_if_empty: None)
-    assert f"could not be removed: {staged}." in cleaned(capsys, code=1)
+    remove = shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path, **how: path == parent / "held" or remove(path, **how))
+        for _ in range(2):
+            said = cleaned(capsys, code=1)
+            assert "removed what it could of" in said
+            assert f"could not be removed: {parent / 'held'}." in said
+            assert not other.exists()
+        # What it had made and is gone is not its own any more, whoever makes it again.
+        other.write_text("somebody else's")
+        assert sorted(path.name for path in run.folder.iterdir()) == ["claims", "lease.json"]
+        assert reap_dead_runs() == {run.run_id: [parent / "held"]}
+    assert f"run {run.run_id}" in cleaned(capsys)
+    assert not parent.exists()
+    assert other.exists()
+    assert cleaned(capsys) == "nothing to clean\n"
+
+
+def test_a_claim_that_cannot_be_followed_keeps_no_other_from_being_removed(run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for name in ("older", "file/below", "newer"):
+        run.claim(tmp_path / name)
+    (tmp_path / "older").touch()
+    (tmp_path / "newer").touch()
+    die(run)
+    cleaned(capsys)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["file"]
+    assert not run.folder.exists()
 
 
 @pytest.mark.parametrize("backend", ["node-local", "redis"])

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -119,16 +120,31 @@ def test_a_launcher_of_another_mpi():
 def test_shared_memory_is_noted(tmp_path):
     note_shared_memory(tmp_path)
     assert (tmp_path / "segments" / str(os.getpid())).read_text() == ""
+    theirs = f"/dev/shm/simai-test-{uuid.uuid4().hex}"
     program = f"""
+import mmap
 from pathlib import Path
 from simai_rules.components.ranks import Ranks, note_shared_memory
+def use(path):
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), 0)
+before = use({theirs!r} + "-1")
 ranks = Ranks.from_environment()
+after = use({theirs!r} + "-2")
 note_shared_memory(Path({str(tmp_path)!r}))
 ranks.finalize()
 """
-    [(code, output)] = finish(start_ranks([sys.executable, "-c", program], 2))
+    others = [Path(f"{theirs}-{number}") for number in (1, 2)]
+    for path in others:
+        path.write_bytes(bytes(4096))
+    try:
+        [(code, output)] = finish(start_ranks([sys.executable, "-c", program], 2))
+    finally:
+        for path in others:
+            path.unlink()
     assert code == 0, output
     noted = {line for file in (tmp_path / "segments").iterdir() for line in file.read_text().splitlines()}
     assert noted
     assert all(line.startswith(("/dev/shm/", "/tmp/hydra_hwloc_xmlfile_")) for line in noted)
+    assert not any(line.startswith(theirs) for line in noted)  # what other programs have made, and a rank uses
     assert not any(Path(line).exists() for line in noted)  # after an orderly end MPI has removed them itself

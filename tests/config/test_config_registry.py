@@ -48,11 +48,14 @@ def third_party(tmp_path):
         folder,
         "bad-package",
         {"no-import": "bad_import", "no-parts": "bad_parts", "no-config": "bad_config", "no-default": "bad_default",
-         "Bad/Name": "their_store", "copy": "their_store", "twice": "bad_parts"},
+         "Bad/Name": "their_store", "copy": "their_store", "twice": "bad_parts",
+         "exits": "bad_exits", "odd": "bad_odd"},
         bad_import="import a_package_that_is_nowhere",
         bad_parts="Config = connect = None",
         bad_config=source_of("another-name"),
         bad_default=source_of("no-default").replace(' = "/tmp"', ""),
+        bad_exits="raise SystemExit('needs a GPU')",
+        bad_odd=source_of("odd").replace(' = "/tmp"', ' = Field(default_factory=lambda: {}["TOKEN"])'),
     )  # fmt: skip
     register(folder, "other-package", {"twice": "their_store"})
     return environment_with(folder, TMPDIR=str(tmp_path))
@@ -66,6 +69,8 @@ REASONS = {
     "Bad/Name": "small letters",
     "copy": "in use by simai-rules' own code",
     "twice": "is registered by",
+    "exits": "bad-package 1.0 (bad_exits) cannot be imported: SystemExit: needs a GPU",
+    "odd": "its Config fails with its defaults: KeyError: 'TOKEN'",
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simai_rules.errors import UserError
 from simai_rules.lifecycle.reaper import clean, reap_dead_runs
 from simai_rules.lifecycle.run_folder import RunEnded, RunFolder, all_runs
 from simai_rules.process import Process
@@ -145,11 +146,29 @@ def test_of_what_ranks_wrote_down_only_files_of_mpi_are_removed(run, tmp_path):
 
 
 def test_only_dead_runs_are_reaped(run):
-    assert reap_dead_runs() == []
+    assert reap_dead_runs() == {}
     lease = run.lease | {"owner": [run.lease["owner"][0], 1], "guardian": None}
     (run.folder / "lease.json").write_text(json.dumps(lease))
-    assert reap_dead_runs() == [run.run_id]
+    assert reap_dead_runs() == {run.run_id: []}
     assert all_runs() == []
+
+
+def test_processes_end_though_no_reason_can_be_written(run, tmp_path, monkeypatch):
+    """On a full disk, say."""
+    mine, claimed = subprocess.Popen(["sleep", "60"]), tmp_path / "claimed"
+    run.add_process(mine.pid, "server")
+    run.claim(claimed)
+    claimed.touch()
+    (run.folder / "components/training.json").write_text('{"state": "running", "launcher": [1, 1]}')
+
+    def fail(*_):
+        raise UserError("no space left")
+
+    monkeypatch.setattr(run, "fail", fail)
+    clean(run, "its process was killed")
+    assert mine.wait(5) != 0
+    assert not claimed.exists()
+    assert not run.folder.exists()
 
 
 def test_a_folder_that_was_removed_is_not_made_again(run, tmp_path):

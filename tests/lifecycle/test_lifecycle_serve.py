@@ -1,6 +1,8 @@
 """`simai-rules serve`: ready, failed or stopped, and nothing left behind however it ends."""
 
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from simai_rules.config.experiment import Point
 from simai_rules.config.system import SystemConfig
 from simai_rules.files import write_json
+from simai_rules.lifecycle.run_folder import RunFolder
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.servers import ServerManager, server_registry
@@ -227,6 +230,18 @@ def test_the_next_run_removes_what_a_dead_one_left(start, traces):
     assert not Path(info.address["folder"]).exists()
     assert not Path(info.run_folder).exists()
     assert ServerInfo.read(dead.file).state == "failed"
+
+
+def test_what_of_a_dead_run_cannot_be_removed_is_said_and_stops_no_server(start, traces, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(traces.folder))
+    dead = RunFolder.create(traces.folder / "server.json", None)
+    dead.claim(Path("/proc/version"))  # nobody can remove it
+    (dead.folder / "lease.json").write_text(json.dumps(dead.lease | {"owner": [os.getpid(), 1]}))
+    for _ in range(2):
+        serve = start({"type": "filesystem"})
+        serve.wait_for("ready")
+        assert f"dead run {dead.run_id} had left, but for /proc/version: check who owns it" in serve.log.read_text()
+    shutil.rmtree(dead.folder)
 
 
 def test_a_living_run_is_left_alone_and_its_node_is_waited_for(start, traces):

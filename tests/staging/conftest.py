@@ -36,7 +36,13 @@ def pytest_generate_tests(metafunc):
         option = metafunc.config.getoption
         # Where pytest was not told to look into this folder, it came here too late for the options.
         chosen = variants(option("backend", None), option("backend_options", None))
-        metafunc.parametrize("variant", chosen.values(), ids=list(chosen), indirect=True, scope="session")
+        # Its runtime needs a core for itself; who asks for it by name gets it.
+        apart = [] if option("backend", None) else ["dragon"]
+        params = [
+            pytest.param(variant, id=name, marks=[pytest.mark.dragon] if name in apart else [])
+            for name, variant in chosen.items()
+        ]
+        metafunc.parametrize("variant", params, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -46,6 +52,14 @@ def pytest_collection_modifyitems(config, items):
     large = [item for item in items if item.get_closest_marker("large")]
     config.hook.pytest_deselected(items=large)
     items[:] = [item for item in items if item not in large]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say of a backend that was chosen and that the machine may lack that it was not the real one."""
+    name = config.getoption("backend", None)
+    chosen = variants(name, config.getoption("backend_options", None)) if name else {}
+    if any(variant.environment for variant in chosen.values()):
+        terminalreporter.line(f"{name} was tested against a stand-in. To test the real one, give its options.")
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ VARIANTS = {
         "filesystem", {"folder": "{folder}", "layout": "file-per-step", "shards": 3, "direct": True}
     ),
     "node-local": Variant("node-local"),
-    "dragon": Variant("dragon", {"total_mem": 256 * MIB}, needs=("dragon",)),
+    "dragon": Variant("dragon", {"total_mem": 1024 * MIB}, needs=("dragon",)),
     "redis": Variant("redis", largest=512 * MIB),
     "redis-cluster": Variant("redis-cluster", largest=512 * MIB),
     "redis-cluster-local": Variant("redis-cluster", {"keys": "local"}, largest=512 * MIB),
@@ -115,12 +115,13 @@ VARIANTS = {
 def variants(name: str | None, options: str | None) -> dict[str, Variant]:
     """Return all VARIANTS, or the one backend that `--backend` and `--backend-options` (JSON) have named.
 
-    What is stated of a backend (a largest value, say) holds with other options too.
+    What is stated of a backend (a largest value, say) holds with other options too; what stands in for it does not:
+    who names a pool or a folder has one.
     """
     if name is None:
         return VARIANTS
     known = VARIANTS.get(name, Variant(name))
-    return {name: known if options is None else replace(known, options=json.loads(options))}
+    return {name: known if options is None else replace(known, options=json.loads(options), environment={})}
 
 
 class RedisProcess:

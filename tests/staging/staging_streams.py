@@ -4,6 +4,8 @@ import os
 import signal
 import time
 
+import numpy as np
+
 from simai_rules.staging.datastore import DataStore
 
 
@@ -46,6 +48,42 @@ def read_late(store, name, seconds):
     """Open the stream after a while."""
     time.sleep(seconds)
     read_values(store, name)
+
+
+def open_writer(store, name, seconds):
+    """Open the stream for writing."""
+    store.stream_writer(name, timeout=seconds)
+
+
+def read_soon(store, name):
+    """Open the stream when there is a writer, and read a step in vain: its writer is halted."""
+    with store.stream_reader(name) as stream:
+        stream.begin_step()
+        stream._timeout_ns = 10**9
+        store.stage_write(f"{name}/begun", True)
+        store.stage_read(f"{name}/halted")
+        stream.read()
+
+
+def write_and_be_halted(store, name):
+    """Write a step, and halt before its data is asked for."""
+    with store.stream_writer(name) as stream:
+        stream.begin_step()
+        stream.write(np.zeros(100_000_000, np.uint8))
+        stream.end_step()
+        _die("SIGSTOP")
+
+
+def read_late_and_leave(store, name, seconds):
+    """Read all steps, and look for another one only after a while."""
+    with store.stream_reader(name) as stream:
+        for _ in range(2):
+            assert stream.begin_step() is not None
+            stream.end_step()
+        store.stage_write(f"{name}/read", True)
+        time.sleep(seconds)
+        assert stream.begin_step() is None
+        store.stage_write(f"{name}/ended", stream.ended)
 
 
 def write_late(store, name, seconds):

@@ -1,8 +1,11 @@
 """ADIOS2: what its streams listen to, and what is said where it cannot be used."""
 
+import fcntl
 import importlib.util
 import json
 import multiprocessing
+import os
+import resource
 import socket
 import subprocess
 import sys
@@ -19,9 +22,9 @@ from staging_streams import partner
 
 from simai_rules.config.backends import Adios2Config
 from simai_rules.errors import MissingProgram
-from simai_rules.staging.backends import adios2
-from simai_rules.staging.backends.sst_link import ENDED, READ, await_reader, base_name, find_writer
-from simai_rules.staging.backends.sst_sockets import accept_only
+from simai_rules.staging.backends import adios2, sst_link
+from simai_rules.staging.backends.sst_link import ENDED, READ, Link, await_reader, base_name, find_writer
+from simai_rules.staging.backends.sst_sockets import accept_only, own_sockets, send_at_once
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.errors import StagingError, StreamTimeout
 from simai_rules.staging.server import ServerFailed
@@ -170,6 +173,87 @@ def test_the_ends_of_a_line_hear_each_other_and_the_end(tmp_path):
     assert "process " in str(writer.partner_died("reader"))
     writer.tell(READ, 1)  # into the void
     writer.close()
+
+
+def test_a_line_with_a_large_descriptor(tmp_path, monkeypatch):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 2000:
+        pytest.skip("this machine allows no 2000 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2000), limits[1]))
+    try:
+        near, far = socket.socketpair()
+        with near, far, socket.socket(fileno=fcntl.fcntl(near.fileno(), fcntl.F_DUPFD, 1500)) as high:
+            monkeypatch.setattr(sst_link, "_KEEPALIVE", ())
+            monkeypatch.setattr(high.__class__, "setsockopt", lambda *_: None)  # these are no TCP sockets
+            link = Link("s", high, "p")
+            far.send(b"L" + bytes(8 + sst_link._MESSAGE.size - 9))
+            link.hear(time.perf_counter_ns() + 10**10)
+            assert link.left
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_stranger_who_talks_slowly_is_thrown_out(tmp_path):
+    deadline = time.perf_counter_ns() + 20 * 10**9
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = threading.Event()
+
+        def drip():
+            while not done.wait(0.2):
+                with suppress(OSError):
+                    theirs.send(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begin = time.monotonic()
+        assert sst_link._greeting(ours, "token") == ""
+        done.set()
+        thread.join()
+        assert time.monotonic() - begin < 15  # 200 s for all that a greeting may have
+    assert time.perf_counter_ns() < deadline
+
+
+@pytest.mark.parametrize(
+    "offer", ["{}", "[]", "3", '{"host": 3}', "half {", '{"host": "x y", "port": 99999, "token": 1}']
+)
+def test_an_offer_that_is_none(tmp_path, offer):
+    (tmp_path / "s.link").write_text(offer)
+    with pytest.raises(StreamTimeout, match="opened by no writer"):
+        find_writer("s", tmp_path, time.perf_counter_ns() + 2 * 10**8)
+
+
+def test_small_messages_are_sent_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        send_at_once(listener.fileno())
+        with socket.create_connection(listener.getsockname()) as near, listener.accept()[0] as far:
+            send_at_once(near.fileno())
+            assert [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in (near, far)] == [1, 1]
+    near, far = socket.socketpair()
+    with near, far:
+        send_at_once(near.fileno())  # not TCP: left as it is
+
+
+@needs_adios2
+def test_the_sockets_of_a_stream_send_at_once(tmp_path):
+    before = own_sockets()
+    with server(tmp_path) as running, DataStore("test", running.get_server_info(), timeout=60) as store:
+        process = multiprocessing.get_context("spawn").Process(
+            target=partner, args=("read_values", running.get_server_info(), "s")
+        )
+        process.start()
+        with store.stream_writer("s") as stream:
+            stream.begin_step()
+            stream.write(1)
+            stream.end_step()
+            delays = []
+            for descriptor in own_sockets() - before:
+                with socket.socket(fileno=os.dup(descriptor)) as one:
+                    if one.family == socket.AF_INET and one.type == socket.SOCK_STREAM:
+                        delays.append(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        process.join(30)
+    assert len(delays) >= 3
+    assert set(delays) == {1}
 
 
 def test_a_stranger_gets_no_line_and_stops_nobody(tmp_path):

@@ -1,5 +1,6 @@
 """What only daos-kv has. There is no DAOS here: tests/standins/pydaos stands in for pydaos. Not run on real DAOS."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -160,6 +161,29 @@ def test_a_value_that_has_lost_a_chunk_is_corrupt(store, content):
         store.stage_read("key")
 
 
+def test_an_entry_with_a_flipped_bit_is_corrupt_and_can_be_replaced_and_deleted(store):
+    """Each bit of the entry that names chunks."""
+    values, name = store._backend._object, "kkey.safetensors"
+    store.stage_write("key", LONG)
+    entry = values[name]
+    assert entry.startswith(b"c")
+    for position in range(8 * len(entry)):
+        damaged = bytearray(entry)
+        damaged[position // 8] ^= 1 << position % 8
+        values[name] = bytes(damaged)
+        with pytest.raises(CorruptValue, match="'key'"):
+            store.stage_read("key")
+    huge = b"c%s 1048576 c0123456789abcdef.1" % (b"9" * 5000)
+    for damaged in (b"c", b"c1", b"c9 0 x", b"x", huge, b"c1 \xff\xfe \x00", entry[:-1]):
+        values[name] = damaged
+        with pytest.raises(CorruptValue, match="'key'"):
+            store.stage_read("key")
+        assert store.clean_staged_data("key")
+        values[name] = damaged
+        store.stage_write("key", "new")
+        assert store.stage_read("key") == "new"
+
+
 def test_a_full_pool_is_told_and_keeps_the_value_before(store, pool, content):
     store.stage_write("key", "old")
     before = content()
@@ -248,6 +272,46 @@ def test_a_daos_that_hangs_ends_the_server(pool, server):
     assert time.monotonic() - start < 25
 
 
+def test_a_set_wall_clock_ends_no_run(pool, tmp_path, monkeypatch):
+    from simai_rules.lifecycle.reaper import clean
+    from simai_rules.lifecycle.run_folder import RunFolder
+    from simai_rules.staging.servers.daos_kv import make_server
+
+    run = RunFolder.create(tmp_path / "server.json", None)
+    config = server_registry.create_config("daos-kv", pool=str(pool), container="container")
+    server = make_server(config, run, ["here"], 0)
+    try:
+        server.start()
+        server.check()
+        for step_s in (-7200, 7200):
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "time", lambda step_s=step_s, real=time.time: real() + step_s)
+                server.check()
+    finally:
+        server.stop()
+        clean(run, "")
+    assert server._child.returncode == -signal.SIGKILL
+
+
+def test_a_child_that_does_not_end_is_not_waited_for_without_a_deadline(pool, monkeypatch):
+    from simai_rules.staging.servers import daos_kv
+
+    class Stuck:
+        killed = False
+
+        def kill(self):
+            self.killed = True
+
+        def wait(self, timeout):
+            raise subprocess.TimeoutExpired("keep", timeout)
+
+    config = server_registry.create_config("daos-kv", pool=str(pool), container="container")
+    server = daos_kv.DaosKvServer.__new__(daos_kv.DaosKvServer)
+    server.config, server._child = config, Stuck()
+    server.stop()
+    assert server._child.killed
+
+
 def test_a_halted_asker_ends_the_server(info, server):
     import psutil
 
@@ -296,7 +360,7 @@ def test_emptying_twice_or_nothing_is_fine(pool, info, store):
     assert len(pydaos.DCont(str(pool), "container").get(f"simai-rules-{info.run_id}")) == 0
 
 
-@pytest.mark.skipif("pydaos" in sys.modules, reason="pydaos is installed here")
+@pytest.mark.skipif(importlib.util.find_spec("pydaos") is not None, reason="pydaos is installed here")
 def test_without_pydaos(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setitem(sys.modules, "pydaos", None)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,3 +79,51 @@ def test_the_client_needs_no_torch_and_no_other_backend():
     code = "import json, sys, simai_rules.staging.datastore; print(json.dumps(list(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert not {"torch", "mpi4py", "pyarrow", "pydantic", "redis", "simai_rules.staging.backends.redis"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "least", "most"),
+    [
+        (0, 40, 41),  # the DataStore's
+        (5, 5, 6),
+        (0.001, 1, 2),  # a server that answers a bit later is not lost
+        (100, 100, 101),
+    ],
+)
+def test_polling_takes_no_longer_than_asked_where_the_server_is_silent(info, timeout, least, most):
+    def exists(_key, deadline_ns):
+        asked.append((deadline_ns - time.perf_counter_ns()) / 1e9)
+        return True
+
+    asked = []
+    with DataStore("client", info, timeout=40) as store:
+        store._backend = SimpleNamespace(exists=exists, close=store._backend.close)
+        before = time.perf_counter()
+        assert store.poll_staged_data("key", timeout=timeout)
+    late = time.perf_counter() - before
+    assert least - late <= asked[0] <= most
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("5", TypeError), (None, TypeError), ([1], TypeError), (math.nan, ValueError)]
+)
+def test_a_timeout_that_is_none_is_refused_with_words(info, timeout, error):
+    with pytest.raises(error, match="A timeout is a number of seconds, not"):
+        DataStore("client", info, timeout=timeout)
+    with DataStore("client", info) as store:
+        uses = [lambda: store.poll_staged_data("key", timeout)]
+        if timeout is not None:
+            uses += [lambda: store.stage_read("key", timeout=timeout), lambda: store.lock("key", timeout)]
+        for use in uses:
+            with pytest.raises(error, match="A timeout is a number of seconds, not"):
+                use()
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e300])
+def test_an_endless_timeout_is_a_long_one(info, timeout):
+    with DataStore("client", info, timeout=timeout) as store:
+        threading.Timer(0.3, lambda: DataStore("writer", info).stage_write("key", 1)).start()
+        assert store.stage_read("key", timeout=timeout) == 1
+        assert store.poll_staged_data("key", timeout)
+        with store.lock("key", timeout):
+            pass

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from staging_servers import temporaries
 
+from simai_rules.process import pid_space
 from simai_rules.staging.errors import CorruptValue, ServerLost, StagingError, StagingFull
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.keys import file_name
@@ -129,6 +130,22 @@ def test_the_next_writer_removes_what_a_killed_one_has_left(folder, info, connec
         assert sorted(set(temporaries(info)) - set(left)) == sorted([others.name, mine.name])
     connect(info).stage_write("next", 1)
     assert sorted(temporaries(info)) == sorted([others.name, mine.name])
+
+
+def test_what_a_pid_of_another_user_may_have_left_stays_and_the_rest_goes(folder, info, connect, monkeypatch):
+    """A pid that is another user's now may not be asked; the others are looked at all the same."""
+    store = connect(info)
+    name = f".tmp.%d.aa.{pid_space()}"
+    for number in range(1, 30):
+        (folder / (name % number)).write_bytes(b"x")
+    foreign = [path.name for path in folder.iterdir()][::3]
+
+    def kill(pid, signal):
+        raise PermissionError if name % pid in foreign else ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", kill)
+    store.stage_write("key", 1)
+    assert sorted(temporaries(info)) == sorted(foreign)
 
 
 def test_a_full_disk_is_told_with_numbers_and_leaves_nothing(store, folder, info, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import mmap
 import os
 import signal
 import stat
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from simai_rules.errors import ConfigError
-from simai_rules.staging.backends.direct import BLOCK
+from simai_rules.staging.backends import direct
+from simai_rules.staging.backends.direct import BLOCK, BUFFER
 from simai_rules.staging.backends.files import shard_name
 from simai_rules.staging.backends.step_files import lock
 from simai_rules.staging.errors import CorruptValue, StagingError, StagingFull
@@ -48,7 +50,7 @@ class OneRun:
         self.claimed = []
 
     def claim(self, path, *, only_if_empty=False):
-        assert not path.exists()
+        assert only_if_empty or not path.exists()
         self.claimed.append(path)
 
 
@@ -80,6 +82,56 @@ def test_folders_that_were_missing_go_with_the_run_and_those_of_the_user_stay(tm
     with ServerManager("files", config):
         assert "y" in names(tmp_path)
     assert names(tmp_path) == ["a", "mine"]
+
+
+def test_a_missing_folder_that_two_runs_share_goes_with_the_last_of_them(tmp_path):
+    config = server_registry.create_config("filesystem", folder=str(tmp_path / "shared" / "staging"))
+    first, second = ServerManager("first", config), ServerManager("second", config)
+    with first:
+        second.start_server()
+    assert len(list((tmp_path / "shared" / "staging").iterdir())) == 1
+    second.stop_server()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_of_the_user_stays_although_two_runs_share_it(tmp_path):
+    config = server_registry.create_config("filesystem", folder=str(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
+    with ServerManager("first", config), ServerManager("second", config):
+        assert len(list((tmp_path / "mine").iterdir())) == 2
+    assert names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("goes", [1, 3])
+def test_a_folder_that_another_run_removes_meanwhile_is_made_again(tmp_path, monkeypatch, goes):
+    """It was there when this server looked, and goes before the server makes its own folder in it."""
+    left = [goes]
+
+    class Unlucky(OneRun):
+        def claim(self, path, *, only_if_empty=False):
+            super().claim(path, only_if_empty=only_if_empty)
+            if not only_if_empty and left[0]:
+                left[0] -= 1
+                (tmp_path / "staging").rmdir()
+
+    (tmp_path / "staging").mkdir()
+    config = server_registry.create_config("filesystem", folder=str(tmp_path / "staging"))
+    run = Unlucky()
+    address = make_server(config, run, ["here"], 0).start()
+    assert Path(address["folder"]).is_dir()
+    assert tmp_path / "staging" in run.claimed
+    assert left == [0]
+
+
+def test_a_folder_that_goes_again_and_again_is_told(tmp_path):
+    class Hopeless(OneRun):
+        def claim(self, path, *, only_if_empty=False):
+            if not only_if_empty:
+                path.parent.rmdir()
+
+    config = server_registry.create_config("filesystem", folder=str(tmp_path / "staging"))
+    with pytest.raises(ServerFailed, match=r"cannot be made \(No such file"):
+        make_server(config, Hopeless(), ["here"], 0).start()
 
 
 def test_the_users_folder_and_files_outlive_a_killed_server(tmp_path):
@@ -275,6 +327,34 @@ def test_a_file_that_somebody_keeps_locked_is_told_at_the_deadline(open_store, c
     store.stage_write("key/s", 2)
 
 
+@pytest.mark.parametrize("next_key", ["key/s", "other/t"])
+def test_what_a_write_could_not_take_back_for_a_lock_goes_with_the_next_write(open_store, connect, next_key):
+    """A peer is halted with the lock after the value was written: the next write waits, and says so, then tidies."""
+    info = ServerInfo("filesystem", "run", "ready", address={"folder": str(open_store.folder)} | STEP)
+    store = connect(info, timeout=0.2)
+    store.stage_write("kept/s", 1)
+    real = store._backend._write
+    with (open_store.folder / "s.step").open("r+b") as file:
+
+        def write(*arguments):
+            real(*arguments)
+            assert lock(file.fileno(), fcntl.F_WRLCK, 0, BLOCK, 0)
+
+        store._backend._write = write
+        with pytest.raises(StagingError, match="SIGSTOP"):
+            store.stage_write("key/s", 2)
+        store._backend._write = real
+        with pytest.raises(StagingError, match=r"s\.step was locked .*SIGSTOP"):
+            store.stage_write(next_key, 3)
+    assert len(names(open_store.folder, ".tmp.*")) == 1
+    store.stage_write(next_key, 4)
+    assert names(open_store.folder, ".tmp.*") == []
+    assert (store.stage_read(next_key), store.stage_read("kept/s")) == (4, 1)
+    for key in ("kept/s", next_key):
+        store.clean_staged_data(key)
+    assert names(open_store.folder) == []
+
+
 def test_no_key_leaves_the_folder_and_keys_that_end_alike_are_kept_apart(open_store, tmp_path):
     store = open_store(**STEP)
     odd = ["../../x", "..", "a/..", "/", "a/", "b/", ".", "s.step", "x/s.step", "k" * 9_999 + "/7", "%2F", "nul\0/\0"]
@@ -306,7 +386,7 @@ def test_what_others_damage_is_corrupt(open_store, damage):
 
 
 @pytest.mark.parametrize("options", [{"direct": True}, STEP | {"direct": True}])
-@pytest.mark.parametrize("size", [0, 1, 3900, BLOCK - 1, BLOCK, BLOCK + 1, 4 * 2**20 - 100, 4 * 2**20, 9 * 2**20 + 5])
+@pytest.mark.parametrize("size", [0, 1, 3900, BLOCK - 1, BLOCK, BLOCK + 1, BUFFER - 100, BUFFER, 9 * BUFFER + 5])
 def test_direct_values_of_sizes_around_those_of_blocks_and_buffers(open_store, options, size):
     store = open_store(**options)
     data = np.random.default_rng(2).integers(0, 256, size, np.uint8)
@@ -317,6 +397,23 @@ def test_direct_values_of_sizes_around_those_of_blocks_and_buffers(open_store, o
     np.testing.assert_array_equal(back["part"], data)
     np.testing.assert_array_equal(back["again"], data[: size // 2])
     assert (store.stage_read("before/s"), store.stage_read("after/s")) == (b"x" * 5000, b"y" * 5000)
+
+
+@pytest.mark.parametrize("options", [{"direct": True}, STEP | {"direct": True}])
+def test_the_buffer_for_direct_values_is_within_1_mb_and_private(open_store, options, monkeypatch):
+    made, real = [], mmap.mmap
+
+    def note(descriptor, length, **more):
+        made.append((length, more["flags"] & mmap.MAP_PRIVATE))
+        return real(descriptor, length, **more)
+
+    monkeypatch.setattr(direct.mmap, "mmap", note)
+    store = open_store(**options)
+    data = np.arange(1_000_000.0)
+    store.stage_write("key/s", data)
+    np.testing.assert_array_equal(store.stage_read("key/s"), data)
+    assert made == [(BUFFER, mmap.MAP_PRIVATE)] * 2
+    assert BUFFER < 900_000
 
 
 def test_a_direct_value_is_a_file_like_any_other(open_store):
@@ -382,8 +479,33 @@ def test_a_value_is_on_the_disk_before_its_key_is_seen(open_store, options, monk
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(os, "rename", note_rename)
     store.stage_write("key", 1)
-    assert calls == ["data", "seen", "folder"]
+    # The step's file lies in another shard than the key's link.
+    assert calls == ["data", *(["folder"] if options.keys() >= {"layout", "shards"} else []), "seen", "folder"]
     assert store.stage_read("key") == 1
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_name_of_a_steps_file_is_on_the_disk_as_well(open_store, monkeypatch, number):
+    store, forced = open_store(**STEP, shards=4, fsync=True), []
+    sync, rename = os.fsync, os.rename
+
+    def note_sync(descriptor):
+        forced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    def note_rename(*names, **folders):
+        forced.append("seen")
+        rename(*names, **folders)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    store.stage_write(f"snapshot/{number}/7", 1)
+    [file] = open_store.folder.rglob("*.step")
+    [link] = open_store.folder.rglob("*.safetensors")
+    assert forced[0] == file
+    assert forced[-1] == link.parent
+    assert file.parent in forced[1 : forced.index("seen")] or file.parent == link.parent
+    assert len(forced) == (3 if file.parent == link.parent else 4)
 
 
 def test_nothing_is_forced_to_the_disk_unasked(open_store, monkeypatch):
@@ -393,6 +515,36 @@ def test_nothing_is_forced_to_the_disk_unasked(open_store, monkeypatch):
     monkeypatch.setattr(os, "fsync", never)
     open_store().stage_write("key", 1)
     open_store(**STEP).stage_write("key/s", 1)
+
+
+# Locks
+
+
+def test_a_file_system_on_which_no_file_can_be_locked_is_told(tmp_path, monkeypatch):
+    from simai_rules.staging.servers import filesystem
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filesystem, "lock", refuse)
+    server = server_in(tmp_path, **STEP)
+    with pytest.raises(ServerFailed, match=r"No locks available.*file-per-key"):
+        server.start()
+    assert names(tmp_path) == [server._folder.name]
+
+
+def test_a_probe_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    server = server_in(tmp_path, **STEP)
+    real = Path.open
+
+    def refuse(path, mode="r", *rest, **more):
+        if "x" in mode:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        return real(path, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ServerFailed, match=r"file-per-step.*Disk quota exceeded"):
+        server.start()
 
 
 # Striping

@@ -1,5 +1,6 @@
 """What only node-local has: segments that are written again and again, and readers that must not notice."""
 
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from simai_rules.staging.backends import node_local
+from simai_rules.staging.backends import node_local, segments
 from simai_rules.staging.backends.mapped import Mount
 from simai_rules.staging.backends.segments import KEPT, SEGMENT
 from simai_rules.staging.codec import decode
@@ -27,6 +28,8 @@ from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.errors import StagingFull, StagingTimeout
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.inotify import FolderWatch
+from simai_rules.staging.server import ServerFailed
+from simai_rules.staging.servers import ServerManager, make_server, server_registry
 
 ELEMENTS = 20_000
 """Float64, 160 KB: large enough for a segment."""
@@ -196,8 +199,9 @@ def test_publishing_wakes_who_waits(store, folder):
 def test_no_copy_is_made(folder):
     context = multiprocessing.get_context("spawn")
     answers, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_memory_of_steady_puts, args=(folder, sender))
+    process = context.Process(target=_memory_of_steady_puts, args=(folder, sender), daemon=True)
     process.start()
+    assert answers.poll(60)
     grown = answers.recv()
     process.join()
     assert grown["python"] < 1e6
@@ -371,9 +375,9 @@ def test_a_segment_that_somebody_has_cut_is_whole_when_it_is_used_again(store, f
 def test_no_value_is_torn_or_of_another_key(folder, store):
     """Two writers overwrite, delete and make again the same three keys, three readers read them."""
     context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_write_at_random, args=(folder, number, 250)) for number in (1, 2)]
+    writers = [context.Process(target=_write_at_random, args=(folder, number, 250), daemon=True) for number in (1, 2)]
     pipes = [context.Pipe(duplex=False) for _ in range(3)]
-    readers = [context.Process(target=_read_at_random, args=(folder, sender)) for _, sender in pipes]
+    readers = [context.Process(target=_read_at_random, args=(folder, sender), daemon=True) for _, sender in pipes]
     for process in (*writers, *readers):
         process.start()
     for writer in writers:
@@ -426,7 +430,7 @@ def _read_at_random(folder, answers):
 def test_a_killed_writer_leaves_what_it_staged_and_blocks_nobody(folder, store, connect):
     context = multiprocessing.get_context("fork")
     for turn in range(4):
-        writer = context.Process(target=_write_at_random, args=(folder, turn + 1, 10**9))
+        writer = context.Process(target=_write_at_random, args=(folder, turn + 1, 10**9), daemon=True)
         writer.start()
         left = []
         start = time.monotonic()
@@ -453,8 +457,9 @@ def test_a_killed_readers_lock_goes_with_it(folder, store):
     store.stage_write("key", full(1))
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    reader = context.Process(target=_stay_inside, args=(folder, sender))
+    reader = context.Process(target=_stay_inside, args=(folder, sender), daemon=True)
     reader.start()
+    assert receiver.poll(60)
     assert receiver.recv() == "inside"
     inode = (folder / "key.safetensors").stat().st_ino
     store.clean_staged_data("key")
@@ -472,6 +477,43 @@ def _stay_inside(folder, answers):
         answers.send("inside")
         time.sleep(600)
         incoming.close()
+
+
+# The server
+
+
+def test_more_than_one_node_is_refused(tmp_path):
+    config = server_registry.create_config("node-local", folder=str(tmp_path))
+    with pytest.raises(ServerFailed, match=r"one node so far; this point has 2.*nodes: 1"):
+        make_server(config, None, ["a", "b"], 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_is_refused(tmp_path, monkeypatch):
+    from simai_rules.lifecycle.reaper import clean
+    from simai_rules.lifecycle.run_folder import RunFolder
+
+    def refuse(*names, **folders):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    folder = tmp_path / "staging"
+    folder.mkdir()
+    config = server_registry.create_config("node-local", folder=str(folder))
+    run = RunFolder.create(tmp_path / "server.json", None)
+    try:
+        monkeypatch.setattr(os, "link", refuse)
+        with pytest.raises(ServerFailed, match=r"hard links.*Operation not permitted.*backends\.node-local\.folder"):
+            make_server(config, run, ["here"], 0).start()
+    finally:
+        clean(run, "")
+    assert list(folder.iterdir()) == []
+
+
+def test_the_proof_of_hard_links_leaves_nothing(tmp_path):
+    config = server_registry.create_config("node-local", folder=str(tmp_path))
+    with ServerManager("test", config) as server:
+        assert list(Path(server.get_server_info()["address"]["folder"]).iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # Where there is no room
@@ -504,6 +546,91 @@ def _give_back(folder):
             assert (store.stage_read(name) == 1).all()
             assert len(private(Path(folder))) <= 1
             store.clean_staged_data(name)
+
+
+def test_what_others_keep_free_is_taken_before_it_is_full(tmp_path):
+    in_small_memory(tmp_path, "10m", "_take_from_others")
+
+
+def _take_from_others(folder):
+    """Another writer keeps 9 MB for its next values, and a value of 1 MB of it is being read."""
+    info = describe(folder)
+    with DataStore("keeps", info) as keeps, DataStore("needs", info) as needs:
+        steady(keeps, 8, elements=125_000, in_flight=4)
+        keeps.stage_write("key", full(7, 125_000))
+        keeps.stage_write("read", full(8, 125_000))
+        incoming = needs._backend.open("read", 0)
+        keeps.clean_staged_data("read")
+        filler = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - 500_000
+        Path(folder, "filler").write_bytes(bytes(filler))
+        needs.stage_write("large", full(1, 200_000))
+        assert (decode(incoming)[0] == 8).all()
+        incoming.close()
+        assert (needs.stage_read("large") == 1).all()
+        assert (needs.stage_read("key") == 7).all()
+        needs.clean_staged_data("large")
+        steady(keeps, 10, elements=125_000, in_flight=2)
+
+
+def test_a_segment_is_cut_by_others_neither_while_it_is_written_nor_before_it_has_a_key(store, folder, monkeypatch):
+    """Between the writer's last byte and its key, and as the writer closes: then a key's file is all that is left."""
+    steady(store, 5)
+    looks = []
+    real = os.link, os.rename
+
+    def link(*names, **folders):
+        looks.append(segments._cut_free(store._backend._directory))
+        real[0](*names, **folders)
+
+    def rename(*names, **folders):
+        segments._cut_free(store._backend._directory)
+        looks.append("named")
+        real[1](*names, **folders)
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "rename", rename)
+    for number in range(4):
+        store.stage_write(f"key-{number}", full(number))
+        assert (store.stage_read(f"key-{number}") == number).all()
+    assert looks.count("named") == 4
+    assert len(looks) == 8
+    monkeypatch.undo()
+    cut, looked = os.open, []
+
+    def close_first(name, flags, *rest, **more):
+        descriptor = cut(name, flags, *rest, **more)
+        if str(name).startswith(SEGMENT) and not looked:
+            looked.append(name)
+            store.stage_write("last", full(9))  # the segment that is free gets a key…
+            store.close()  # …and then has that name alone
+        return descriptor
+
+    store.clean_staged_data("key-3")
+    monkeypatch.setattr(os, "open", close_first)
+    directory = cut(folder, os.O_RDONLY)
+    segments._cut_free(directory)
+    os.close(directory)
+    monkeypatch.undo()
+    assert looked
+    with DataStore("test", describe(folder)) as reader:
+        assert (reader.stage_read("last") == 9).all()
+        assert all((reader.stage_read(f"key-{number}") == number).all() for number in range(3))
+
+
+def test_a_segment_that_is_cut_as_its_writer_chooses_it_is_whole_again(store, folder, monkeypatch):
+    steady(store, 5, in_flight=1)
+    real, cut = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if operation & fcntl.LOCK_EX and not cut:
+            cut.append(True)
+            assert segments._cut_free(store._backend._directory)
+        return real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store.stage_write("key", full(3))
+    assert cut
+    assert (store.stage_read("key") == 3).all()
 
 
 def test_a_segment_grows_only_where_there_is_room(tmp_path):

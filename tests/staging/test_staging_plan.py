@@ -183,6 +183,17 @@ def test_hostile_headers_are_refused(data):
         str(caught.value).encode()
 
 
+@pytest.mark.parametrize("blank", ["\x1c", "\x0b", "\x0c", "\x85", "\xa0", "\u2003"])
+def test_what_json_does_not_take_for_blank_is_refused_after_a_good_header_too(blank):
+    written = json.dumps({"format": 1, "root": {"json": 0}})
+    good = json.dumps({"__metadata__": {"json": "[1]", "simai": written}}, separators=(",", ":"))
+    with pytest.raises(CorruptValue):
+        decoded(hostile(f"{good}{blank}".encode()))
+    assert decoded(hostile(f"{good} \t\r\n".encode())) == 1
+    with pytest.raises(CorruptValue):
+        decoded(hostile(f"{good}{blank}".encode()))
+
+
 def test_hostile_headers_are_refused_without_memory_for_what_they_claim():
     for data in HOSTILE:
         gc.collect()

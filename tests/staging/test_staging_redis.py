@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 import time
 import uuid
+import warnings
 
 import numpy as np
 import psutil
@@ -16,6 +19,7 @@ import pytest
 from staging_servers import RedisProcess
 
 from simai_rules.errors import MissingProgram
+from simai_rules.process import Process
 from simai_rules.staging.backends import redis, resp
 from simai_rules.staging.errors import ServerLost, StagingError, StagingFull, StagingTimeout
 from simai_rules.staging.info import ServerInfo
@@ -387,6 +391,23 @@ def test_locks_within_each_other_and_after_an_error(info, connect, key):
             pass
 
 
+def test_locks_within_each_other_close_what_they_do_not_keep(info, connect, key):
+    store = connect(info)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            with store.lock(key), store.lock(f"{key}/inner"):
+                pass
+        gc.collect()
+    assert [str(one.message) for one in said] == []
+
+
+def test_a_server_without_room_for_another_connection(own, connect):
+    server = own("--maxclients", "2")
+    with pytest.raises(ServerLost, match=r"takes no more connections.*max number of clients.*ulimit -n"):
+        [connect(server.info) for _ in range(4)]
+
+
 def test_a_lock_whose_server_dies(own, connect):
     server = own()
     store = connect(server.info, timeout=5)
@@ -438,6 +459,128 @@ def test_a_port_that_is_taken_or_not_allowed(manager):
         port = taken.getsockname()[1]
         with pytest.raises(ServerFailed, match=f"port {port} on 127.0.0.1 is in use by another program. Give another"):
             manager(port=port)
+
+
+class Run:
+    """What a server half needs of a run."""
+
+    def __init__(self, folder):
+        self.folder, self.run_id = folder, "0123"
+        self.children = []
+        self.proceed = lambda: None
+
+    def start_child(self, command, cwd):
+        self.children.append(subprocess.Popen(command, cwd=cwd))
+        return self.children[-1]
+
+
+@pytest.fixture
+def process_of(tmp_path, monkeypatch):
+    """Return a function that makes a RedisProcess of a shell script; whatever it starts is ended after the test."""
+    run = Run(tmp_path / "run")
+
+    def make(script, port, proceed=None):
+        program = tmp_path / "redis-server"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        run.proceed = proceed or run.proceed
+        process = redis_process.RedisProcess(
+            run, run.folder, title="redis-server", host="127.0.0.1", choose_port=lambda: port, io_threads=1
+        )
+        process.launch(program, "the password")
+        return process
+
+    yield make
+    for child in run.children:
+        child.kill()
+        child.wait()
+
+
+def test_a_stranger_at_the_port_is_not_taken_for_the_server(process_of):
+    """Between the choice of the port and the server's bind somebody else may come; the password is not for him."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        process = process_of("exec sleep 60", stranger.getsockname()[1])
+        with pytest.raises(ServerFailed, match="does not listen yet"):
+            process.wait_until_up(time.monotonic() + 0.5)
+        stranger.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            stranger.accept()
+
+
+def test_a_start_ends_when_the_run_is_asked_to_end(process_of):
+    def asked():
+        raise InterruptedError
+
+    process = process_of("exec sleep 60", 1, asked)
+    with pytest.raises(InterruptedError):
+        process.wait_until_up(time.monotonic() + 30)
+
+
+def test_a_halt_of_a_moment_is_no_loss(process_of):
+    process = process_of("exec sleep 60", 1)
+    child = psutil.Process(process._child.pid)
+
+    def is_now(*states):
+        deadline = time.monotonic() + 10
+        while child.status() not in states and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert child.status() in states
+
+    for _ in range(2):
+        child.suspend()
+        is_now(psutil.STATUS_STOPPED)
+        process.check()
+        child.resume()
+        is_now(psutil.STATUS_SLEEPING, psutil.STATUS_RUNNING)
+        time.sleep(1.1)
+        process.check()
+    child.suspend()
+    is_now(psutil.STATUS_STOPPED)
+    process.check()
+    time.sleep(1.1)
+    with pytest.raises(ServerFailed, match="is halted"):
+        process.check()
+
+
+@pytest.mark.parametrize(("state", "stopped"), [("T", True), ("t", False), ("S", False), ("D", False)])
+def test_who_is_traced_is_not_halted(monkeypatch, state, stopped):
+    monkeypatch.setattr("simai_rules.process._stat", lambda _: [state, *["7"] * 20])
+    assert Process(1, 7).stopped is stopped
+
+
+def test_a_server_that_hangs_in_the_kernel_does_not_keep_the_run(process_of):
+    process = process_of("exec sleep 60", 1)
+
+    class Hanging:
+        killed = False
+
+        def kill(self):
+            self.killed = True
+
+        def wait(self, timeout):
+            assert timeout < 60
+            raise subprocess.TimeoutExpired("redis-server", timeout)
+
+    process._child = Hanging()
+    process.stop()
+    assert process._child.killed
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ServerLost("wrong")])
+def test_a_start_that_is_broken_off_leaves_nothing(tmp_path, monkeypatch, error):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server = ServerManager("test", server_registry.create_config("redis"))
+    process = []
+
+    def fail(_):
+        process.append(server._process)
+        raise error
+
+    monkeypatch.setattr(ServerInfo, "read", fail)
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        server.start_server()
+    assert process[0].poll() is not None
+    assert list(tmp_path.glob("simai-rules-server-*")) == []
 
 
 def test_several_nodes_are_refused(tmp_path):

@@ -1,10 +1,12 @@
 """What only redis-cluster has: several servers that have to be one, and keys that are divided among them."""
 
 import collections
+import contextlib
 import dataclasses
 import platform
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from simai_rules.staging.errors import ServerLost, StagingError, StagingTimeout
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.server import ServerFailed
 from simai_rules.staging.servers import ServerManager, server_registry
-from simai_rules.staging.servers.redis_cluster import SLOTS, slot_of, slots_of, tags_of
+from simai_rules.staging.servers.redis_cluster import SLOTS, _free_ports, slot_of, slots_of, tags_of
+from simai_rules.staging.servers.redis_process import find_redis_server
 
 
 @pytest.fixture
@@ -272,6 +275,62 @@ def test_a_dead_or_halted_server_ends_the_run(manager, connect, number, replicas
     assert ended(servers.values())
     with pytest.raises(ServerLost):
         store.stage_write("key", np.zeros(10))
+
+
+def strangers_cluster(folder):
+    """A redis of somebody else that claims all slots, with an epoch beyond ours; it is to be killed."""
+    port = _free_ports("127.0.0.1", set())
+    words = ["--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(folder), "--save", ""]
+    process = subprocess.Popen([str(find_redis_server()), *words], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ServerLost):
+            deadline_ns = time.perf_counter_ns() + 10**10
+            connection = Connection("127.0.0.1", port, deadline_ns)
+            slots = [b"%d" % slot for slot in range(SLOTS)]
+            for words in ((b"SET-CONFIG-EPOCH", b"999"), (b"ADDSLOTS", *slots)):
+                connection.send((command(b"CLUSTER", *words),), deadline_ns)
+                assert connection.reply() == "OK"
+            return process, connection
+        time.sleep(0.05)
+    raise AssertionError("the stranger's redis did not start")
+
+
+def test_a_stranger_who_takes_the_cluster_over_ends_the_run_and_gets_no_password(manager, tmp_path):
+    """The bus has no password: masters become copies of whoever claims their slots with a later epoch."""
+    server = manager()
+    info = info_of(server)
+    process, connection = strangers_cluster(tmp_path)
+    try:
+        master = info.address["masters"][0]
+        connection.send(
+            (command(b"CLUSTER", b"MEET", master["host"].encode(), b"%d" % master["port"]),),
+            time.perf_counter_ns() + 10**10,
+        )
+        assert connection.reply() == "OK"
+        assert "servers that are not of this run" in failure_of(server)
+        connection.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_servers_say_the_password_of_the_run_to_no_other_server(manager, info):
+    assert ask(info, info.address["masters"][0], b"CONFIG", b"GET", b"masterauth") == [b"masterauth", b""]
+    copied = info_of(manager(replicas=1))
+    master = copied.address["masters"][0]
+    [_, password] = ask(copied, master, b"CONFIG", b"GET", b"masterauth")
+    assert password
+    assert password != copied.address["password"].encode()
+    # Who has that one can make a copy, and do nothing else.
+    deadline_ns = time.perf_counter_ns() + 10**10
+    connection = Connection(master["host"], master["port"], deadline_ns)
+    for words in ((b"GET", b"key"), (b"SET", b"key", b"1"), (b"CONFIG", b"GET", b"*"), (b"CLUSTER", b"NODES")):
+        connection.send((command(b"AUTH", b"replica", password), command(*words)), deadline_ns)
+        assert connection.reply() == "OK"
+        with pytest.raises(ReplyError, match="NOPERM"):
+            connection.reply()
+    connection.close()
 
 
 def test_replicas_hold_copies_and_none_takes_over(manager):

@@ -3,15 +3,19 @@
 import multiprocessing
 import time
 import uuid
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from staging_servers import Variant
 from staging_streams import partner
 
+from simai_rules.staging.backends.sst_link import find_writer
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.errors import ServerLost, StagingError, StreamTimeout
 from simai_rules.staging.info import ServerInfo
+from simai_rules.staging.stream import StreamReader
 
 STREAMING = {"adios2": Variant("adios2", {"folder": "{folder}"}, needs=("adios2",))}
 LIMIT = 3
@@ -322,6 +326,88 @@ def test_closing_has_a_deadline(store, info, name, start):
         put(stream, number)
     with pytest.raises(StreamTimeout, match="not read to its end"):
         stream.close(timeout=1.0)
+
+
+def test_a_writer_whose_reader_is_halted_has_no_room(streaming, name, start, tmp_path):
+    """Eight steps of 1 MB are more than the sockets between the two take."""
+    server = serve(streaming, tmp_path, queue_limit=8)
+    try:
+        info = ServerInfo.from_dict(server.get_server_info())
+        start("read_and_die", info, name, "SIGSTOP")
+        with DataStore("test", info, timeout=60) as store:
+            stream = store.stream_writer(name)
+            data = np.zeros(1_000_000, np.uint8)
+            put(stream, data)
+            put(stream, data)
+            time.sleep(2)
+            for _ in range(7):
+                put(stream, data)
+            with pytest.raises(StreamTimeout, match="had no room"):
+                stream.begin_step(timeout=0.5)
+            with pytest.raises(StreamTimeout, match="may be lost"):
+                stream.close(timeout=0.1)
+    finally:
+        server.stop_server()
+
+
+def test_a_reader_that_has_all_but_does_not_look_again_loses_nothing(store, info, name, start):
+    start("read_late_and_leave", info, name, 3.0)
+    stream = store.stream_writer(name)
+    for number in range(2):
+        put(stream, number)
+    store.stage_read(f"{name}/read")
+    stream.close(timeout=0.2)
+    assert store.stage_read(f"{name}/ended") is True
+
+
+def test_a_writer_whose_reader_dies_while_it_opens_is_ended(store, info, name, start, capfd):
+    """The library never returns then, and no Python code of the process runs."""
+    process = start("open_writer", info, name, 1.0)
+    link = find_writer(name, Path(store._backend.where), time.perf_counter_ns() + 30 * 10**9)
+    link.close()
+    process.join(40)
+    assert process.exitcode == 1
+    assert "Timeout (0:00:0" in capfd.readouterr().err
+
+
+def test_a_reader_whose_writer_is_halted_is_ended(store, info, name, start, capfd):
+    writer = start("write_and_be_halted", info, name)
+    reader = start("read_soon", info, name)
+    store.stage_read(f"{name}/begun")
+    deadline = time.monotonic() + 30
+    while psutil.Process(writer.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    store.stage_write(f"{name}/halted", True)
+    reader.join(40)
+    assert reader.exitcode == 1
+    assert "Timeout (0:00:0" in capfd.readouterr().err
+
+
+def test_what_is_timed_as_waiting_and_what_as_moving(info, name):
+    """Taking the step from the library is part of reading it; a blocking look is waiting, not polling."""
+
+    class Slow:
+        source, queue_limit, ended = "here", 1, False
+
+        def begin(self, deadline_ns):
+            time.sleep(0.01)
+            return True
+
+        def take(self):
+            time.sleep(0.2)
+            return 7
+
+        def end(self):
+            pass
+
+    stream = StreamReader(name, Slow(), 10**9)
+    for timeout, verb, part in ((0, "poll", "transport_ns"), (None, "wait", "wait_ns")):
+        assert stream.begin_step(timeout=timeout) == 7
+        assert (stream.last.verb, stream.last.found) == (verb, True)
+        assert getattr(stream.last, part) == stream.last.duration_ns < 2 * 10**8
+        stream.end_step()
+        assert stream.last.verb == "read"
+        assert stream.last.transport_ns == stream.last.duration_ns >= 2 * 10**8
 
 
 @pytest.mark.parametrize(("wrong", "error"), [("", ValueError), (3, TypeError)])

@@ -9,13 +9,19 @@ Waiting, for room or for a step, and dropping steps is done here, by what the tw
 that SST's policy Discard has dropped, and crashes the process when its timeout passes while a large step comes in. As
 with SST's policy, it is the newest step that is dropped while the queue is full.
 
+Data is sent when the reader asks for it, not ahead (SpeculativePreloadMode): else SST's EndStep would block, without a
+deadline, while the reader is halted. What is left of SST's own waits, in which no Python code can run, is ended with
+the process: `_watched`.
+
 SST has no password and listens on all addresses of the node, whatever its parameters say: once an engine is open, its
 listening sockets are made deaf to all but the chosen interface's address.
 """
 
 import ctypes
+import faulthandler
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from time import perf_counter_ns
@@ -38,12 +44,14 @@ from simai_rules.staging.backends.sst_link import (
     find_writer,
     forget,
 )
-from simai_rules.staging.backends.sst_sockets import accept_only, own_sockets
+from simai_rules.staging.backends.sst_sockets import accept_only, own_sockets, send_at_once
 from simai_rules.staging.errors import CorruptValue, StagingError, StreamTimeout, shorten
 from simai_rules.staging.info import ServerInfo
 
 _ARRIVES_S = 60.0
 """A step of which the writer has said that it was sent is there by then, or the writer is gone."""
+_OVERTIME_S = 5.0
+"""What SST gets beyond a deadline before its process is ended."""
 _LINGER_NS = 1_000_000_000
 _HEADER, _DATA = "header", "data"
 
@@ -84,6 +92,7 @@ class Options(NamedTuple):
             "DataTransport": self.data_transport,
             "NetworkInterface": self.interface,
             "RendezvousReaderCount": "1",
+            "SpeculativePreloadMode": "OFF",
             "MarshalMethod": "BP5",
             "ControlTransport": "sockets",
             "OpenTimeoutSecs": "10",
@@ -107,12 +116,13 @@ class Adios2(Files):
     def stream_writer(self, name: str, deadline_ns: int) -> "SstWriter":
         """Open the stream for writing and wait for its reader; raises StreamTimeout where none comes."""
         folder, host = Path(self.where), self._host()
-        return SstWriter(folder, await_reader(name, folder, host, deadline_ns), self._options, host)
+        return SstWriter(folder, await_reader(name, folder, host, deadline_ns), self._options, host, deadline_ns)
 
     def stream_reader(self, name: str, deadline_ns: int) -> "SstReader":
         """Open the stream for reading and wait for its writer; raises StreamTimeout where none comes."""
         folder = Path(self.where)
-        return SstReader(folder, find_writer(name, folder, deadline_ns), self._options, self._host())
+        link = find_writer(name, folder, deadline_ns)
+        return SstReader(folder, link, self._options, self._host(), deadline_ns)
 
     def _host(self) -> str:
         # Not above: it takes the servers' imports, which a client that opens no stream does without.
@@ -121,10 +131,26 @@ class Adios2(Files):
         return address_of(self._options.interface, "backends.adios2.interface")
 
 
+@contextmanager
+def _watched(deadline_ns: int) -> Iterator[None]:
+    """End this process, exit code 1, if a call into SST does not return by the deadline and a little more.
+
+    SST waits for ever for a partner that is halted, or that died while it opened, and holds the interpreter's lock: no
+    thread of Python's could raise an error. So it is Python's fault handler that ends the process, after "Timeout"
+    and the stack on its standard error; one that the caller had set by `dump_traceback_later` is lost.
+    """
+    seconds = max(deadline_ns - perf_counter_ns(), 0) / 1e9 + _OVERTIME_S
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 class _Engine:
     """An open SST engine, the line to the partner, and how both are left."""
 
-    def __init__(self, folder: Path, link: Link, options: Options, host: str, write: bool) -> None:
+    def __init__(self, folder: Path, link: Link, options: Options, host: str, deadline_ns: int, *, write: bool) -> None:
         self._sst, self._link, self._folder = bindings(), link, folder
         self._adios = self._sst.ADIOS()
         self._io = self._adios.DeclareIO("stream")
@@ -135,7 +161,8 @@ class _Engine:
         before = own_sockets()
         try:
             mode = self._sst.Mode.Write if write else self._sst.Mode.Read
-            self._engine = self._io.Open(str(folder / base_name(link.name)), mode)
+            with _watched(deadline_ns):
+                self._engine = self._io.Open(str(folder / base_name(link.name)), mode)
         except RuntimeError as error:
             link.close()
             raise StagingError(
@@ -144,6 +171,7 @@ class _Engine:
             ) from None
         for descriptor in own_sockets() - before:
             accept_only(descriptor, host)
+            send_at_once(descriptor)
         self._open = True
 
     def _leave_open(self) -> None:
@@ -154,8 +182,8 @@ class _Engine:
 class SstWriter(_Engine):
     """The writing end of a stream."""
 
-    def __init__(self, folder: Path, link: Link, options: Options, host: str) -> None:
-        super().__init__(folder, link, options, host, write=True)
+    def __init__(self, folder: Path, link: Link, options: Options, host: str, deadline_ns: int) -> None:
+        super().__init__(folder, link, options, host, deadline_ns, write=True)
         one = np.zeros(1, np.uint8)
         self._header = self._io.DefineVariable(_HEADER, "")
         self._data = self._io.DefineVariable(_DATA, one, [], [], [1], False)
@@ -174,8 +202,6 @@ class SstWriter(_Engine):
             full = self._sent - link.read >= self.queue_limit
             if self._discards or not full:
                 self.discarded = full
-                if not full:
-                    self._engine.BeginStep(self._sst.StepMode.Append, -1.0)
                 return True
             if perf_counter_ns() > deadline_ns:
                 return None
@@ -183,7 +209,8 @@ class SstWriter(_Engine):
         return False
 
     def put(self, buffers: Sequence[Buffer], nbytes: int) -> None:
-        """Hand over the buffers, without a copy yet."""
+        """Begin SST's step and hand over the buffers, without a copy yet."""
+        self._engine.BeginStep(self._sst.StepMode.Append, -1.0)
         header = bytes(buffers[0][8:]).decode("ascii")
         self._engine.Put(self._header, f"{self._steps} {nbytes} {header}")
         for buffer in buffers[1:]:
@@ -194,10 +221,12 @@ class SstWriter(_Engine):
                 # By address: the bindings crash for an array that cannot be written to.
                 self._engine.Put(self._data, array.ctypes.data, self._sst.Mode.Deferred)
 
-    def end(self) -> None:
+    def end(self, deadline_ns: int) -> None:
         """Let SST copy the data and tell the reader."""
         if not self.discarded:
-            self._engine.EndStep()
+            # A reader that has given everything back asks for nothing: then there is nobody to wait for.
+            with _watched(deadline_ns) if self._sent > self._link.read else nullcontext():
+                self._engine.EndStep()
             self._kept.clear()
             self._sent += 1
             self._link.tell(SENT, self._sent)
@@ -223,15 +252,16 @@ class SstWriter(_Engine):
         link.hear()
         while not (link.drained or link.left or link.lost) and perf_counter_ns() < deadline_ns:
             link.hear(deadline_ns)
-        in_time = link.drained or link.left or link.lost
-        if in_time:
-            self._engine.Close()
+        if link.drained or link.left or link.lost:
+            with _watched(deadline_ns):
+                self._engine.Close()
         else:
             self._leave_open()
         link.close()
         forget(link.name, self._folder)
-        if not in_time:
-            cause = f"Its reader, {link.partner}, is too slow, or hangs (see its log); the rest is lost."
+        # A reader that has every step but has not looked for another one yet will hear that there is none.
+        if not (link.drained or link.left or link.lost or link.read == self._sent):
+            cause = f"Its reader, {link.partner}, is too slow, or hangs (see its log); the rest may be lost."
             seconds = (perf_counter_ns() - start) / 1e9
             raise StreamTimeout(link.name, self.source, seconds, "was not read to its end", cause)
 
@@ -239,26 +269,31 @@ class SstWriter(_Engine):
 class SstReader(_Engine):
     """The reading end of a stream."""
 
-    def __init__(self, folder: Path, link: Link, options: Options, host: str) -> None:
-        super().__init__(folder, link, options, host, write=False)
+    def __init__(self, folder: Path, link: Link, options: Options, host: str, deadline_ns: int) -> None:
+        super().__init__(folder, link, options, host, deadline_ns, write=False)
         self.ended = False
-        self._given_back = 0
+        self._given_back = self._patience_ns = 0
         self._header = ""
 
-    def begin(self, deadline_ns: int) -> int | None:
-        """Wait until the writer has said that there is a step, then take it from SST, where it is or soon will be."""
+    def begin(self, deadline_ns: int) -> bool:
+        """Wait until the writer has said that there is a step."""
         link = self._link
         link.hear()
         while link.sent <= self._given_back:
             if link.ended is not None and link.ended <= self._given_back:
                 self.ended = True
                 link.tell(DRAINED)
-                return None
+                return False
             if link.lost:
                 raise link.partner_died("writer")
             if perf_counter_ns() >= deadline_ns:
-                return None
+                return False
             link.hear(deadline_ns)
+        return True
+
+    def take(self) -> int:
+        """Take the step from SST, where it is or soon will be."""
+        link = self._link
         if self._engine.BeginStep(self._sst.StepMode.Read, _ARRIVES_S) != self._sst.StepStatus.OK:
             link.hear(perf_counter_ns() + _LINGER_NS)
             raise link.partner_died("writer")
@@ -266,8 +301,9 @@ class SstReader(_Engine):
         step, _, self._header = str(self._engine.Get(variable)).partition(" ")
         return int(step)
 
-    def open(self) -> "SstValue":
-        """Return the value of the step that has begun."""
+    def open(self, deadline_ns: int) -> "SstValue":
+        """Return the value of the step that has begun; each of its blocks is waited for that long."""
+        self._patience_ns = deadline_ns - perf_counter_ns()
         return SstValue(self, self._header)
 
     def read_block(self, number: int, array: Any) -> None:
@@ -277,7 +313,8 @@ class SstReader(_Engine):
             variable.SetBlockSelection(number)
             size = variable.SelectionSize()
             if size == array.size:
-                self._engine.Get(variable, array, self._sst.Mode.Sync)
+                with _watched(perf_counter_ns() + self._patience_ns):
+                    self._engine.Get(variable, array, self._sst.Mode.Sync)
         except RuntimeError as error:
             self._link.hear(perf_counter_ns() + _LINGER_NS)
             if self._link.lost:

@@ -8,8 +8,10 @@ A run has one object of its own, in which lie
 
 DAOS replaces the value of a key as a whole, so a reader of a short value gets the old one or the new one. Of a long one
 the chunks come first, then the entry that names them, and the chunks of the value before are removed last: a reader
-who misses one looks for the entry again. How large a value may be is not documented; chunks of 1 MiB are what pydaos
-fetches in one round trip, up to 16 of them at the same time. It takes and gives `bytes` only, so each side copies.
+who misses one looks for the entry again. DAOS does not tell a writer which entry it has just replaced, so where two
+writers replace one key at the same time, chunks may stay until the run ends. How large a value may be is not
+documented; chunks of 1 MiB are what pydaos fetches in one round trip, up to 16 of them at the same time. It takes and
+gives `bytes` only, so each side copies.
 
 pydaos has no deadlines, and it waits in C with the interpreter's lock held, so that this process can keep none either.
 That a DAOS does not answer any more is noticed by the server, which asks it from another process and ends the run.
@@ -17,6 +19,7 @@ That a DAOS does not answer any more is noticed by the server, which asks it fro
 
 import contextlib
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,6 +43,9 @@ _PATIENCE_NS = 10**9
 _SHARE, _SHORTEST_S, _LONGEST_S = 1 / 500, 0.0005, 0.02
 """A pause between two looks is this share of the time waited so far, within these bounds."""
 
+_LONG = re.compile(rb"c([0-9]{1,12}) ([0-9]+) (c[0-9a-f]{16}\.[0-9]+)")
+"""An entry that names chunks."""
+
 Entries = dict[str, bytes | None]
 
 
@@ -51,9 +57,9 @@ class Chunks(NamedTuple):
     name: str
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> Iterator[str]:
         """The names of the chunks, in their order."""
-        return [f"{self.name}.{number}" for number in range(-(-self.nbytes // self.chunk))]
+        return (f"{self.name}.{number}" for number in range(-(-self.nbytes // self.chunk)))
 
 
 class DaosValue:
@@ -132,7 +138,7 @@ class DaosKv:
                 with contextlib.suppress(StagingError):
                     self._remove(new)
                 raise
-        self._remove(_chunks(old))
+        self._remove_chunks(old)
         return old is not None
 
     def open(self, key: str, deadline_ns: int) -> DaosValue:
@@ -145,7 +151,12 @@ class DaosKv:
         until = max(deadline_ns, perf_counter_ns() + _PATIENCE_NS)
         found = self._look(entry, what)
         while found is not None:
-            chunks = _chunks(found)
+            try:
+                chunks = _chunks(found)
+            except ValueError:
+                raise CorruptValue(
+                    f"Key {shorten(key)} on {self.name} ({source}) has an entry that no writer makes. Stage it again."
+                ) from None
             if chunks is None:
                 return DaosValue([memoryview(found)[1:]], len(found) - 1, source)
             parts = self._fetch(chunks, what)
@@ -172,7 +183,7 @@ class DaosKv:
         found = self._look(entry, what)
         if found is not None:
             self._store({entry: None}, what)
-            self._remove(_chunks(found))
+            self._remove_chunks(found)
         return found is not None
 
     def wait(self, key: str, deadline_ns: int) -> bool:
@@ -213,7 +224,7 @@ class DaosKv:
     def _fetch(self, chunks: Chunks, what: str) -> list[memoryview] | None:
         """Return the chunks; None where one of them has gone."""
         parts: list[memoryview] = []
-        names = iter(chunks.names)
+        names = chunks.names
         while group := list(islice(names, AT_ONCE)):
             found = self._get(dict.fromkeys(group), what)
             for name in group:
@@ -223,9 +234,14 @@ class DaosKv:
                 parts.append(memoryview(part))
         return parts
 
-    def _remove(self, chunks: Chunks | None) -> None:
-        if chunks:
-            self._store(dict.fromkeys(chunks.names), "remove what was replaced")
+    def _remove_chunks(self, entry: bytes | None) -> None:
+        """Remove the chunks that an entry names; those of a damaged one are not known, and go with the run."""
+        with contextlib.suppress(ValueError):
+            if chunks := _chunks(entry):
+                self._remove(chunks)
+
+    def _remove(self, chunks: Chunks) -> None:
+        self._store(dict.fromkeys(chunks.names), "remove what was replaced")
 
     def _gone(self) -> NoReturn:
         raise ServerLost(
@@ -270,11 +286,16 @@ def _entry(key: str) -> str:
 
 
 def _chunks(entry: bytes | None) -> Chunks | None:
-    """Return where a long value is; None for a short one, and where there is none."""
-    if entry is None or not entry.startswith(b"c"):
+    """Return where a long value is; None for a short one, and where there is none.
+
+    Raises ValueError for an entry that no writer makes.
+    """
+    if entry is None or entry.startswith(b"v"):
         return None
-    nbytes, chunk, name = entry[1:].decode().split(" ")
-    return Chunks(int(nbytes), int(chunk), name)
+    found = _LONG.fullmatch(entry)
+    if not found or int(found[2]) != CHUNK:
+        raise ValueError
+    return Chunks(int(found[1]), CHUNK, found[3].decode())
 
 
 def _pieces(buffers: Sequence[Buffer]) -> Iterator[bytes]:

@@ -19,7 +19,8 @@ from simai_rules.staging.safetensors import header_length
 
 BLOCK = 4096
 """Bytes; what Linux file systems and Lustre's clients ask for at most."""
-_BUFFER = 4 * 1024 * 1024
+BUFFER = 512 * 1024
+"""Bytes of the copy's buffer: within the memory that a put or get may take, and no write crosses a stripe of Lustre."""
 
 
 def blocks(nbytes: int) -> int:
@@ -32,8 +33,8 @@ def fill_direct(descriptor: int, buffers: Sequence[Buffer], nbytes: int, start: 
 
     The last block is filled up with what was in the buffer; the file is cut to its length where it was empty before.
     """
-    size = min(_BUFFER, blocks(max(nbytes, 1)))
-    aligned = memoryview(mmap.mmap(-1, size))
+    aligned = _aligned(nbytes)
+    size = len(aligned)
     filled, offset = 0, start
     for buffer in buffers:
         rest = bytes_of(buffer)
@@ -50,6 +51,11 @@ def fill_direct(descriptor: int, buffers: Sequence[Buffer], nbytes: int, start: 
         _write_all(descriptor, aligned[: blocks(filled)], offset)
     if start == 0:
         os.ftruncate(descriptor, nbytes)
+
+
+def _aligned(nbytes: int) -> memoryview:
+    """Return memory for the blocks of `nbytes`, BUFFER at most, from a block's boundary on."""
+    return memoryview(mmap.mmap(-1, min(BUFFER, blocks(max(nbytes, 1))), flags=mmap.MAP_PRIVATE))
 
 
 def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
@@ -71,7 +77,7 @@ class DirectValue(FileValue):
     def __init__(self, descriptor: int, folder: str, name: str, start: int = 0, nbytes: int | None = None) -> None:
         self._descriptor, self._folder, self._name, self._start = descriptor, folder, name, start
         self.nbytes = os.lseek(descriptor, 0, os.SEEK_END) if nbytes is None else nbytes
-        self._aligned = memoryview(mmap.mmap(-1, min(_BUFFER, blocks(max(self.nbytes, 1)))))
+        self._aligned = _aligned(self.nbytes)
         self._from = self._until = 0
         """The bytes of the value that are in the buffer."""
         head = bytes(self._at(0)[:HEAD])

@@ -12,12 +12,13 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
+from simai_rules.process import pid_space
 from simai_rules.staging.backend import Buffer, Incoming, bytes_of
 from simai_rules.staging.backends import file_locks
 from simai_rules.staging.errors import CorruptValue, ServerLost, StagingError, StagingFull, shorten
@@ -45,14 +46,21 @@ def _sharded(shards: int, key: str) -> str:
     return f"{shard_name(name, shards)}/{name}"
 
 
-@cache
-def pid_space() -> str:
-    """Return what tells apart the machines and containers in which a pid means something: `<boot>-<namespace>`."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "").strip()
-        return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return os.uname().nodename
+def left_by_dead(folder: int | str, prefix: str) -> list[str]:
+    """Return the files `<prefix><pid>.….<pid_space>` in `folder` whose processes, of this machine, have ended.
+
+    A process that may not be asked is alive, and somebody else's.
+    """
+    found = []
+    for name in os.listdir(folder):  # noqa: PTH208 - names, not paths
+        if name.startswith(prefix) and name.endswith(f".{pid_space()}"):
+            try:
+                os.kill(int(name.removeprefix(prefix).partition(".")[0]), 0)
+            except ProcessLookupError:
+                found.append(name)
+            except PermissionError:
+                continue
+    return found
 
 
 def fill(descriptor: int, buffers: Sequence[Buffer], nbytes: int) -> None:
@@ -187,12 +195,8 @@ class Files:
     def _sweep(self, shard: str) -> None:
         """Remove what dead processes of this machine have left half-written in `shard`."""
         with contextlib.suppress(OSError):
-            for name in os.listdir(f"{self.where}/{shard}"):  # noqa: PTH208 - names, not paths
-                if name.startswith(TEMPORARY) and name.endswith(pid_space()):
-                    try:
-                        os.kill(int(name.split(".")[2]), 0)
-                    except ProcessLookupError:
-                        self._discard(shard + name)
+            for name in left_by_dead(f"{self.where}/{shard}", TEMPORARY):
+                self._discard(shard + name)
 
     def _discard(self, temporary: str) -> None:
         """Remove a temporary file; where this fails the folder has gone, and the file with it."""

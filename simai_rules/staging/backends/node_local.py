@@ -40,21 +40,18 @@ class NodeLocal(Files):
                 if not segments.give_back():
                     raise
                 return super().put(key, buffers, nbytes, deadline_ns)
+        directory, name = self._directory, self._name_of(key)
+        temporary = self._beside(name)
         try:
-            return self._publish(segments.store(buffers, nbytes), self._name_of(key))
+            try:
+                segments.store(buffers, nbytes, temporary)
+                replaced = os.access(name, os.F_OK, dir_fd=directory)
+                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                self._discard(temporary)
+                raise
         except OSError as error:
             self._fail(error, f"write key {shorten(key)}", nbytes)
-
-    def _publish(self, segment: str, name: str) -> bool:
-        """Give a segment the name of a key; return whether another file had it."""
-        directory, temporary = self._directory, self._beside(name)
-        try:
-            replaced = os.access(name, os.F_OK, dir_fd=directory)
-            os.link(segment, temporary, src_dir_fd=directory, dst_dir_fd=directory)
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
-            self._discard(temporary)
-            raise
         return replaced
 
     def open(self, key: str, deadline_ns: int) -> FileValue:

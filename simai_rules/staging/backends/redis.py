@@ -1,6 +1,6 @@
 """Staging in a redis server, by our own client: what redis-py copies, this does not."""
 
-import contextlib
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ LOCK = b"simai:lock:"
 RUN_ID = b"simai:run_id"
 _CHANGED = ("MOVED", "ASK", "CLUSTERDOWN", "READONLY", "MASTERDOWN")
 """Error replies of a cluster that is no longer as its server.json says."""
+_NO_PASSWORD = re.compile("no password is set|without any password configured")
 _LOOK_NS = 10**9
 """A waiting reader asks this often whether the server still answers, and has the key."""
 
@@ -225,17 +226,17 @@ class Redis:
         try:
             login = command(b"AUTH", address.password.encode())
             connection.send((login, command(b"GET", RUN_ID + address.tag)), deadline_ns)
-            with contextlib.suppress(ReplyError):  # a server without a password says so; the GET tells what counts
+            try:
                 connection.reply()
+            except ReplyError as error:
+                if not _NO_PASSWORD.search(str(error)):  # then the GET tells what counts
+                    self._refused(error)
             try:
                 run_id = connection.reply()
             except ReplyError as error:
                 if str(error).startswith(_CHANGED):
                     self.fail(error, "connect")
-                raise ServerLost(
-                    f"The redis server at {self.where} refuses this run's password ({error}). Another server has taken "
-                    "the port: check that server.json is the one of the run that is going on."
-                ) from None
+                self._refused(error)
             if run_id != address.run_id.encode():
                 raise ServerLost(
                     f"The redis server at {self.where} belongs to the run {_text(run_id)}, not to {address.run_id!r}. "
@@ -245,6 +246,18 @@ class Redis:
             connection.close()
             raise
         return connection
+
+    def _refused(self, error: ReplyError) -> NoReturn:
+        """Raise what an error reply to the first words on a connection means."""
+        if "max number of clients" in str(error):
+            raise ServerLost(
+                f"The redis server at {self.where} takes no more connections ({error}). Each client of the run "
+                "has up to three; raise the limit of open files (ulimit -n) where the server is started."
+            ) from None
+        raise ServerLost(
+            f"The redis server at {self.where} refuses this run's password ({error}). Another server has taken "
+            "the port: check that server.json is the one of the run that is going on."
+        ) from None
 
     def fail(self, error: ReplyError, what: str) -> NoReturn:
         """Raise the staging error that an error reply means."""

@@ -52,12 +52,20 @@ def hold(redis: "Redis", name: bytes, what: str, deadline_ns: int) -> Iterator[N
             if not _ask(redis, connection, until_ns, "un" + what, b"EVAL", _RELEASE, b"1", name, token):
                 raise ServerLost(f"The redis server at {redis.where} has lost the lock that was held ({what}).")
     except TimeoutError:
-        redis.lock_connection = connection
+        _keep(redis, connection)
         raise
     except BaseException:
         connection.close()
         raise
-    redis.lock_connection = connection
+    _keep(redis, connection)
+
+
+def _keep(redis: "Redis", connection: Connection) -> None:
+    """Keep the connection for the next lock, unless that of a lock within this one is kept already."""
+    if redis.lock_connection:
+        connection.close()
+    else:
+        redis.lock_connection = connection
 
 
 def _ask(redis: "Redis", connection: Connection, deadline_ns: int, what: str, *words: bytes) -> Any:

@@ -24,6 +24,8 @@ from simai_rules.staging.keys import SUFFIX, file_name
 
 _MESSAGE = struct.Struct("<cq")
 _LONGEST_HELLO = 1000
+_GREETING_NS = 1_000_000_000
+"""Whoever connects has to show the token in this time; others wait meanwhile."""
 _LOOK_EVERY_S = 0.01
 # A partner whose node is gone, and which so cannot close the connection, is given up after 5 s and 5 s more.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 5))
@@ -52,6 +54,9 @@ class Link:
         self.ended: int | None = None
         self._connection = connection
         self._half = b""
+        # Not select(), which cannot watch descriptors from 1024 on.
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -65,7 +70,7 @@ class Link:
 
     def hear(self, until_ns: int = 0) -> None:
         """Take in what has come; wait for something until `until_ns` if nothing has."""
-        if self.lost or not select.select([self._connection], [], [], max(0, until_ns - perf_counter_ns()) / 1e9)[0]:
+        if self.lost or not self._poll.poll(max(0, until_ns - perf_counter_ns()) / 1e6):
             return
         try:
             received = self._connection.recv(65536)
@@ -132,7 +137,8 @@ def find_writer(name: str, folder: Path, deadline_ns: int) -> Link:
     path = folder / f"{base_name(name)}.link"
     while True:
         # A file without somebody who listens: its writer is dead, or has another reader. Half a file: it is on its way.
-        with suppress(FileNotFoundError, ConnectionError, TimeoutError, ValueError):
+        # Anything else in it: it is none, and what is there may still be replaced by one.
+        with suppress(OSError, ValueError, OverflowError, KeyError, TypeError):
             offer = json.loads(path.read_text())
             left = max((deadline_ns - perf_counter_ns()) / 1e9, 0.1)
             connection = socket.create_connection((offer["host"], offer["port"]), timeout=left)
@@ -155,10 +161,10 @@ def forget(name: str, folder: Path) -> None:
 
 def _greeting(connection: socket.socket, token: str) -> str:
     """Return what the partner says of itself, once it has shown the token; "" for anybody else."""
-    connection.settimeout(1.0)
-    received = b""
+    received, deadline_ns = b"", perf_counter_ns() + _GREETING_NS
     try:
         while not received.endswith(b"\n") and len(received) < _LONGEST_HELLO:
+            connection.settimeout(max(deadline_ns - perf_counter_ns(), 1) / 1e9)
             more = connection.recv(_LONGEST_HELLO)
             if not more:
                 return ""

@@ -17,8 +17,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter_ns, sleep
 from typing import Any, NamedTuple
@@ -117,12 +116,17 @@ class StepFiles(Files):
     def __init__(self, name: str, folder: Path, *, direct: bool = False, **options: Any) -> None:
         super().__init__(name, folder, **options)
         self._direct = direct
+        self._left: set[str] = set()
+        """Temporary links of failed writes, whose regions could not be given back because others had the lock."""
 
     def put(self, key: str, buffers: Sequence[Buffer], nbytes: int, deadline_ns: int) -> bool:
         """Write to a region of the step's file and point the key to it; return whether that replaced a value."""
         name, file, directory = self._name_of(key), self._file_of(key), self._directory
         temporary = self._beside(name)
         try:
+            if temporary in self._left:
+                self._undo(temporary, deadline_ns)
+                self._left.remove(temporary)
             descriptor = self._enter(file, deadline_ns, os.O_CREAT)
             try:
                 region = self._reserve(descriptor, file, nbytes)
@@ -130,6 +134,8 @@ class StepFiles(Files):
                     os.symlink(region.text, temporary, dir_fd=directory)
                     self._leave(descriptor)
                     self._write(descriptor, region, buffers)
+                    if self._fsync and os.path.dirname(file) != os.path.dirname(name):  # noqa: PTH120
+                        self._sync_folder(file)
                     self._lock(descriptor, file, deadline_ns)
                     old = self.region_of(name)
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -275,32 +281,33 @@ class StepFiles(Files):
 
     def _take_back(self, descriptor: int, name: str, temporary: str, region: Region) -> None:
         """Undo a write that has failed, or was interrupted before its value could be seen."""
+        self._left.add(temporary)
         with contextlib.suppress(OSError, StagingError):
             self._lock(descriptor, region.file, perf_counter_ns() + _SWEEP_NS)
             if self.region_of(name) == region:
                 self._leave(descriptor)
-                return
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=self._directory)
-            self._free(descriptor, region)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=self._directory)
+                self._free(descriptor, region)
+            self._left.remove(temporary)
 
     def _discard(self, temporary: str) -> None:
         """Free the region of a writer that was killed."""
         with contextlib.suppress(OSError, StagingError):
-            region = self.region_of(temporary)
-            if region:
-                with self._entered(region.file) as descriptor:
-                    if self.region_of(temporary) == region:
-                        os.unlink(temporary, dir_fd=self._directory)
-                        self._free(descriptor, region)
+            self._undo(temporary, perf_counter_ns() + _SWEEP_NS)
 
-    @contextmanager
-    def _entered(self, file: str) -> Iterator[int]:
-        descriptor = self._enter(file, perf_counter_ns() + _SWEEP_NS)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def _undo(self, temporary: str, deadline_ns: int) -> None:
+        """Remove a temporary link and free its region; raises StagingError where others have the lock till then."""
+        region = self.region_of(temporary)
+        if region:
+            descriptor = self._enter(region.file, deadline_ns)
+            try:
+                if self.region_of(temporary) == region:
+                    os.unlink(temporary, dir_fd=self._directory)
+                    self._free(descriptor, region)
+            finally:
+                os.close(descriptor)
 
     def _read_region(self, name: str, region: Region) -> StepValue | None:
         """Lock the region and open it; None where it is not, or not any more, that of the link `name`."""

@@ -19,6 +19,7 @@ class Adios2Server(FileServer):
     """Makes the folder for contact files and values by key, and says how its streams are to be opened."""
 
     config: Adios2Config
+    makes_parents = True
 
     def start(self) -> dict[str, Any]:
         """Make the folder; raises MissingProgram without the package, ServerFailed for an unknown interface."""

@@ -1,5 +1,6 @@
 """The server half of daos-kv: one key-value object of the run. Tested against a stand-in, not on real DAOS yet."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from simai_rules.staging.server import Run, ServerFailed
 _START_S = 20.0
 _SILENT_S = 5.0
 """Answers come every half second; a process on a busy node may be late by some."""
+_END_S = 5.0
+"""How long a killed process is waited for; the run's end looks after one that hangs in the kernel."""
 _HINT = "Is DAOS up (daos pool query), its agent on this node, and is the container of type PYTHON?"
 
 
@@ -32,6 +35,8 @@ class DaosKvServer:
         self._object = f"simai-rules-{run.run_id}"
         self._folder = run.folder / "daos"
         self._child: subprocess.Popen[bytes] | None = None
+        self._answer_ns = self._answer_s = 0.0
+        """The last answer: the time of its file, and when it was seen on the monotonic clock."""
 
     @property
     def _where(self) -> str:
@@ -68,14 +73,22 @@ class DaosKvServer:
         """End the process that asks; the run has the object emptied."""
         if self._child is not None:
             self._child.kill()
-            self._child.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(_END_S)
 
     def _silent_s(self) -> float | None:
-        """Return the seconds since the last answer; None before the first."""
+        """Return the seconds since the last answer was seen; None before the first.
+
+        The time of the file is only compared with itself: the wall clock may be set while the run goes on.
+        """
         try:
-            return time.time() - (self._folder / daos_objects.ANSWERED).stat().st_mtime
+            answer_ns = (self._folder / daos_objects.ANSWERED).stat().st_mtime_ns
         except FileNotFoundError:
             return None
+        now = time.monotonic()
+        if answer_ns != self._answer_ns:
+            self._answer_ns, self._answer_s = answer_ns, now
+        return now - self._answer_s
 
     def _command(self, action: str, *arguments: str) -> list[str]:
         place = (self.config.pool, self.config.container, self._object)

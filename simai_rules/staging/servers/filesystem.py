@@ -27,6 +27,7 @@ class FilesystemServer(FileServer):
     """Makes the folder as the options ask for, and tries what the clients will rely on."""
 
     config: FilesystemConfig
+    makes_parents = True
 
     def start(self) -> dict[str, Any]:
         """Make the folder; raises ServerFailed where the file system does not offer what the options ask for."""
@@ -68,7 +69,7 @@ class FilesystemServer(FileServer):
             )
 
     def _try_direct(self) -> None:
-        """Open and cut a file by O_DIRECT, as the clients will."""
+        """Make a file by O_DIRECT, as the clients will."""
         path = self._folder / ".tmp.probe"
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_DIRECT, 0o600))
@@ -81,14 +82,14 @@ class FilesystemServer(FileServer):
     def _try_lock(self) -> None:
         """Lock a part of a file, as the clients will."""
         path = self._folder / ".tmp.probe"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            lock(descriptor, fcntl.F_WRLCK, 0, BLOCK, 0)
+            with path.open("xb") as file:
+                lock(file.fileno(), fcntl.F_WRLCK, 0, BLOCK, 0)
         except OSError as error:
             raise ServerFailed(
-                f"layout: file-per-step needs file locks, which the file system of {self._folder} refuses "
-                f"({error.strerror}). On Lustre they come with the mount option flock. Use layout: file-per-key."
+                f"layout: file-per-step needs files that can be locked, which the file system of {self._folder} "
+                f"refuses ({error.strerror}). On Lustre locks come with the mount option flock. Use layout: "
+                "file-per-key."
             ) from error
         finally:
-            os.close(descriptor)
-            path.unlink()
+            path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,6 +78,13 @@ class ServerManager:
         """Start the server and wait up to `timeout` seconds until it is proved; raises ServerFailed."""
         if self._process is not None:
             raise ServerFailed(f"server '{self.name}' has been started before; stop it first")
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C, too, leaves nothing
+            self.stop_server()
+            raise
+
+    def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="simai-rules-server-")
         command = [sys.executable, "-m", "simai_rules.cli", "serve", "--config", self.config.model_dump_json()]
         log = Path(self._folder.name, "serve.log")
@@ -95,7 +103,6 @@ class ServerManager:
             ended = self._process.poll() is not None
             if state == "failed" or ended or time.monotonic() > deadline:
                 reason = reason or (log.read_text().strip() if ended else f"not ready within {self.timeout:g} s")
-                self.stop_server()
                 raise ServerFailed(f"Server '{self.name}' ({self.config.type}) did not start: {reason}")
             time.sleep(0.01)
 
@@ -115,7 +122,8 @@ class ServerManager:
             except subprocess.TimeoutExpired:
                 # The guardian and the kernel clean up after it.
                 self._process.kill()
-                self._process.wait()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_STOP_S)
             self._process = None
         if self._folder is not None:
             self._folder.cleanup()

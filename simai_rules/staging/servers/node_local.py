@@ -1,12 +1,47 @@
 """The server half of node-local."""
 
+import os
 from collections.abc import Sequence
+from typing import Any
 
 from simai_rules.config.backends import NodeLocalConfig
-from simai_rules.staging.server import Run
+from simai_rules.staging.server import Run, ServerFailed
 from simai_rules.staging.servers.files import FileServer
 
 
-def make_server(config: NodeLocalConfig, run: Run, hosts: Sequence[str], needed: int) -> FileServer:  # noqa: ARG001
+def make_server(config: NodeLocalConfig, run: Run, hosts: Sequence[str], needed: int) -> "NodeLocalServer":
     """Return the server that makes the run's folder in the node's memory or on its disk."""
-    return FileServer(config, run, needed)
+    return NodeLocalServer(config, run, hosts, needed)
+
+
+class NodeLocalServer(FileServer):
+    """Makes the folder on this node, and tries what the clients will rely on."""
+
+    prefix = "simai-rules-"
+
+    def __init__(self, config: NodeLocalConfig, run: Run, hosts: Sequence[str], needed: int) -> None:
+        if len(hosts) > 1:
+            raise ServerFailed(f"node-local serves one node so far; this point has {len(hosts)}. Set nodes: 1.")
+        super().__init__(config, run, needed)
+
+    def start(self) -> dict[str, Any]:
+        """Make the folder; raises ServerFailed where its file system has no hard links."""
+        address = super().start()
+        self._try_link()
+        return address
+
+    def _try_link(self) -> None:
+        """Give a file a second name, as the clients will to publish a value."""
+        path = self._folder / ".tmp.probe"
+        second = path.with_name(f"{path.name}.link")
+        try:
+            path.touch(mode=0o600)
+            os.link(path, second)
+        except OSError as error:
+            raise ServerFailed(
+                f"node-local needs hard links, which the file system of {self._folder} refuses ({error.strerror}). "
+                f"Choose a folder in memory or on a local disk of another kind ({self.option})."
+            ) from error
+        finally:
+            second.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)

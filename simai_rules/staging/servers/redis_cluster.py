@@ -25,6 +25,7 @@ _START_S = 30.0
 _PATIENCE_MS = b"60000"
 """A machine too busy for the servers to hear of each other in time is no reason for them to refuse commands."""
 _LOOK_EVERY_S = 0.02
+_ROLES_EVERY_S = 2.0
 
 # The run ends with the first server that dies, so none takes over for another. The node timeout sets the pace at which
 # servers hear of each other, and is raised when they have. Replicas get their copy without a file.
@@ -34,6 +35,12 @@ cluster-config-file nodes.conf
 cluster-node-timeout 1000
 cluster-announce-ip {host}
 cluster-replica-no-failover yes
+"""
+# A server logs on to whatever the cluster's bus, which has no password, names as its master. So what it says there is
+# no more than a copy takes, and where there are no replicas it has nothing to say.
+_REPLICATION = """\
+user replica on >{password} +psync +replconf +ping
+masteruser replica
 masterauth {password}
 repl-diskless-sync yes
 repl-diskless-sync-delay 0
@@ -55,6 +62,8 @@ class RedisClusterServer:
         self.config, self._run, self._hosts = config, run, hosts
         self._masters: list[RedisProcess] = []
         self._replicas: list[RedisProcess] = []
+        self._joined = False
+        self._asked = 0.0
 
     def start(self) -> dict[str, Any]:
         """Start all servers, join them and prove each master; raises ServerFailed."""
@@ -63,12 +72,15 @@ class RedisClusterServer:
         password = secrets.token_urlsafe(24)
         deadline = time.monotonic() + _START_S
         count = self.config.masters
+        settings = _SETTINGS.format(host=host)
+        if self.config.replicas:
+            settings += _REPLICATION.format(password=secrets.token_urlsafe(24))
         self._masters = [
-            self._process(f"master {n + 1} of {count}", f"master-{n}", host, password) for n in range(count)
+            self._process(f"master {n + 1} of {count}", f"master-{n}", host, settings) for n in range(count)
         ]
         # Replicas in rounds: a master's first one, and then its next.
         self._replicas = [
-            self._process(f"replica {n // count + 1} of master {n % count + 1}", f"replica-{n}", host, password)
+            self._process(f"replica {n // count + 1} of master {n % count + 1}", f"replica-{n}", host, settings)
             for n in range(count * self.config.replicas)
         ]
         for process in self._all:
@@ -77,6 +89,7 @@ class RedisClusterServer:
             process.wait_until_up(deadline)
         tags = tags_of(count)
         self._join(deadline)
+        self._joined = True
         for process, tag in zip(self._masters, tags, strict=True):
             process.mark(RUN_ID + tag.encode(), deadline)
         masters = [
@@ -89,7 +102,7 @@ class RedisClusterServer:
     def _all(self) -> list[RedisProcess]:
         return self._masters + self._replicas
 
-    def _process(self, title: str, name: str, host: str, password: str) -> RedisProcess:
+    def _process(self, title: str, name: str, host: str, settings: str) -> RedisProcess:
         return RedisProcess(
             self._run,
             self._run.folder / "redis-cluster" / name,
@@ -97,7 +110,7 @@ class RedisClusterServer:
             host=host,
             choose_port=lambda: _free_ports(host, {process.port for process in self._all}),
             io_threads=self.config.io_threads,
-            more=_SETTINGS.format(host=host, password=password),
+            more=settings,
         )
 
     def _join(self, deadline: float) -> None:
@@ -133,6 +146,7 @@ class RedisClusterServer:
         waiting = list(whom)
         while waiting := [process for process in waiting if not ready(process)]:
             self.check()
+            self._run.proceed()
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"{len(waiting)} of {len(whom)} redis-servers did not {what} within {_START_S:g} s (first: "
@@ -142,7 +156,7 @@ class RedisClusterServer:
             time.sleep(_LOOK_EVERY_S)
 
     def check(self) -> None:
-        """Raise ServerFailed if any of the servers has ended or is halted, replica or not."""
+        """Raise ServerFailed if any of the servers has ended or is halted, replica or not, or if a stranger joined."""
         for process in self._all:
             try:
                 process.check()
@@ -152,6 +166,27 @@ class RedisClusterServer:
                 raise ServerFailed(
                     f"{failure} (No replica takes over: a cluster that has lost a server measures something else.)"
                 ) from None
+        if self._joined and time.monotonic() - self._asked > _ROLES_EVERY_S:
+            for process in self._masters:
+                self._check_role(process)
+            self._asked = time.monotonic()
+
+    def _check_role(self, process: RedisProcess) -> None:
+        """Raise ServerFailed if the cluster has become another one, as anybody who reaches the bus can make it.
+
+        Whether a server that does not answer has died is another question, which its process answers.
+        """
+        try:
+            words = ((b"CLUSTER", b"INFO"), (b"INFO", b"replication"))
+            info, replication = process.ask(*words, deadline=time.monotonic())
+        except ServerFailed:
+            return
+        if b"role:master" not in replication or b"cluster_known_nodes:%d\r" % len(self._all) not in info:
+            raise ServerFailed(
+                f"{process.describe()} has been drawn into a cluster with servers that are not of this run: the bus of "
+                "a redis cluster has no password, so that other users of this node can do that. Use the backend redis "
+                "here, or a node of your own."
+            )
 
     def stop(self) -> None:
         """End all servers: they have nothing to save, so they are killed."""

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,11 @@ from simai_rules.staging.server import Run, ServerFailed
 
 _ATTEMPTS = 5
 _PORT_TAKEN = "Address already in use"
+_LISTENS = "ready to accept connections"
+_HALTED_S = 1.0
+"""A server that is halted for a shorter time, as a checkpoint or a debugger does, is not lost."""
+_END_S = 10.0
+"""What a killed server gets to be gone; one that hangs in the kernel is left to it."""
 
 # The server of a run keeps nothing: no snapshots, no append-only file. $ and g are the events of SET and DEL that
 # waiting readers are woken by. A client that reads a large value may have all of it in its output buffer.
@@ -85,6 +90,7 @@ class RedisProcess:
         self._io_threads, self._more = io_threads, more
         self._program, self._password = Path(), ""
         self._child: subprocess.Popen[bytes] | None = None
+        self._halted_since: float | None = None
 
     def launch(self, program: Path, password: str) -> None:
         """Write the settings, readable by this user alone, and start the server; it is not waited for."""
@@ -116,18 +122,26 @@ class RedisProcess:
         raise ServerFailed(f"{self.title} ({self._program}) did not start: {self._log() or 'its log is empty'}")
 
     def _accepts(self, deadline: float) -> bool:
-        """Wait until the server accepts connections; False if it ends before."""
+        """Wait until the server accepts connections; False if it ends before.
+
+        Its log tells that it listens: whoever answers at the port before that is somebody else.
+        """
         while self._child is not None and self._child.poll() is None:
-            try:
-                socket.create_connection((self.host, self.port), timeout=1).close()
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    self.stop()
-                    text = f"{self.title} (port {self.port}) accepted no connection in time ({error}). {self._log()}"
-                    raise ServerFailed(text) from error
-                time.sleep(0.01)
-            else:
-                return self._child.poll() is None
+            self._run.proceed()
+            problem = "it does not listen yet"
+            if _LISTENS in self._text().lower():
+                try:
+                    socket.create_connection((self.host, self.port), timeout=1).close()
+                except OSError as error:
+                    problem = str(error)
+                else:
+                    return self._child.poll() is None
+            if time.monotonic() > deadline:
+                self.stop()
+                raise ServerFailed(
+                    f"{self.title} (port {self.port}) accepted no connection in time ({problem}). {self._log()}"
+                )
+            time.sleep(0.01)
         return False
 
     def ask(self, *commands: tuple[bytes, ...], deadline: float) -> list[Any]:
@@ -156,7 +170,7 @@ class RedisProcess:
             raise ServerFailed(f"{self.title} (port {self.port}) gave back {answers[1]!r} for {run_id!r}")
 
     def check(self) -> None:
-        """Raise ServerFailed if the server has ended or is halted."""
+        """Raise ServerFailed if the server has ended, or is halted now and was so at a look a second or more ago."""
         if self._child is None:
             return
         code = self._child.poll()
@@ -164,7 +178,11 @@ class RedisProcess:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise ServerFailed(f"{self.describe()} {how}. Its last lines: {self._log()}")
         process = Process.of(self._child.pid)
-        if process is not None and process.stopped:
+        if process is None or not process.stopped:
+            self._halted_since = None
+        elif self._halted_since is None:
+            self._halted_since = time.monotonic()
+        elif time.monotonic() - self._halted_since >= _HALTED_S:
             raise ServerFailed(f"{self.describe()} is halted (SIGSTOP). Its last lines: {self._log()}")
 
     def describe(self) -> str:
@@ -177,16 +195,21 @@ class RedisProcess:
             self._child.kill()
 
     def stop(self) -> None:
-        """End the server and wait for its end."""
+        """End the server and wait for its end, though not for ever."""
         self.kill()
         if self._child is not None:
-            self._child.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(_END_S)
 
     def _log(self) -> str:
         """Return the last lines that the server wrote."""
-        try:
-            lines = (self._folder / "redis.log").read_text(errors="replace").splitlines()
-        except OSError:
-            return ""
+        lines = self._text().splitlines()
         # Its warnings are advice for the administrator of the node (overcommit, backlog, huge pages).
         return " | ".join([line.strip() for line in lines if "# WARNING" not in line][-4:])
+
+    def _text(self) -> str:
+        """Return all that the server wrote."""
+        try:
+            return (self._folder / "redis.log").read_text(errors="replace")
+        except OSError:
+            return ""
