@@ -6,12 +6,16 @@ process is known by its TMPDIR or its folder, and shared memory by its name or b
 
 import contextlib
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
 import psutil
 from room import Room
+
+_OF_A_RUN = re.compile("simai-rules-[0-9a-f]{16}")
+_NET = Path("/proc/net")
 
 
 class Traces:
@@ -86,7 +90,8 @@ class Traces:
     def _memory(self) -> list[str]:
         if self.room:
             return self.room.files()
-        staged = self._shm("simai-rules-") - self._staged
+        # A run's folder there has its id in the name; anything else is another program's.
+        staged = {name for name in self._shm("simai-rules-") - self._staged if _OF_A_RUN.fullmatch(name)}
         staged -= self._guarded(staged)
         # Other MPI programs of this machine leave the same; only what our ranks have written down counts.
         segments = {path for path in self._segments if Path(path).exists()}
@@ -116,12 +121,13 @@ class Traces:
 def _all_listening() -> dict[str, str]:
     """Every listening TCP and Unix socket of the machine by inode, as the kernel tells."""
     found = {}
-    for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+    # A kernel without IPv6 has no tcp6.
+    for name in ("tcp", "tcp6") if (_NET / "tcp6").exists() else ("tcp",):
+        for line in (_NET / name).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":  # TCP_LISTEN
                 found[fields[9]] = f"{name} port {int(fields[1].rpartition(':')[2], 16)}"
-    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+    for line in (_NET / "unix").read_text().splitlines()[1:]:
         fields = line.split()
         if int(fields[3], 16) & 0x10000:  # __SO_ACCEPTCON
             found[fields[6]] = f"unix socket {' '.join(fields[7:])}"

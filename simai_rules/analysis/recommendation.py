@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simai_rules.analysis.grid import Grid
+from simai_rules.analysis.results import PointResult
 from simai_rules.analysis.statistics import Estimate, median_over_repeats
 from simai_rules.analysis.units import size_text
 
@@ -24,6 +25,13 @@ class Verdict:
     """Backends with no result at this size."""
     asides: dict[str, float]
     """Mean seconds per snapshot that looking for data (polls) and deleting it take, both sides together."""
+    dropped: dict[str, float]
+    """The share of the snapshots that found a stream's queue full and were dropped; the times are those of the rest."""
+
+    @property
+    def dropping(self) -> list[str]:
+        """The backends that dropped snapshots, each with how many."""
+        return [f"{name} ({100 * share:.3g} %)" for name, share in sorted(self.dropped.items()) if share]
 
     @property
     def outweighed(self) -> list[str]:
@@ -50,7 +58,8 @@ class Verdict:
     def text(self) -> str:
         """The verdict in words, without the times."""
         best = self.ranking[0][0]
-        lacking = f" (no result: {', '.join(self.without)})" if self.without else ""
+        lacking = f"; snapshots dropped: {', '.join(self.dropping)}" if self.dropping else ""
+        lacking += f" (no result: {', '.join(self.without)})" if self.without else ""
         if len(self.ranking) == 1:
             return f"only {best} has results{lacking}"
         clear = f"; {self.slower[0]} takes {_number(self.factor)} times as long" if self.factor else ""
@@ -67,18 +76,27 @@ def verdicts(grid: Grid) -> list[Verdict]:
     """Compare the backends at every message size of which at least one backend has results."""
     found = []
     for size in grid.sizes:
-        ranking, without, asides = [], [], {}
+        ranking, without, asides, dropped = [], [], {}, {}
         for backend in grid.backends:
-            samples = [result.samples for result in grid.done(size, backend) if result.samples]
+            done = grid.done(size, backend)
+            samples = [result.samples for result in done if result.samples]
             if samples:
                 repeats = [[each.write.seconds, each.read.seconds] for each in samples]
                 ranking.append((backend, median_over_repeats(repeats)))
                 asides[backend] = sum(each.parts["poll and delete"] for each in samples) / len(samples)
+                dropped[backend] = _dropped(done)
             else:
                 without.append(backend)
         if ranking:
-            found.append(Verdict(size, sorted(ranking, key=lambda item: item[1].value), without, asides))
+            found.append(Verdict(size, sorted(ranking, key=lambda item: item[1].value), without, asides, dropped))
     return found
+
+
+def _dropped(results: Sequence[PointResult]) -> float:
+    """Return the share of the measured snapshots that a stream dropped."""
+    writes = [row for result in results for row in result.rows if row["operation"] == "write"]
+    total = sum(row["count"] for row in writes)
+    return sum(row["count"] for row in writes if row["status"] == "discarded") / total if total else 0.0
 
 
 def headline(found: Sequence[Verdict]) -> str:
@@ -105,8 +123,9 @@ def headline(found: Sequence[Verdict]) -> str:
 
 
 def _left_out(found: Sequence[Verdict]) -> list[str]:
-    """Say where polls and deletes cost more than the transfers, and which backends have no result at a size."""
+    """Say which snapshots are in no time, where polls and deletes cost more, and which backends have no result."""
     parts = {
+        "Dropped snapshots, which are in none of these times: ": _where(found, "dropping"),
         "Looking for data and deleting it takes longer than the transfers themselves: ": _where(found, "outweighed"),
         "No result: ": _where(found, "without"),
     }

@@ -61,7 +61,12 @@ def samples_of(tables: Mapping[str, pa.Table]) -> Samples:
         "write transport": simulation.total("write", "transport_ns") * per_write,
         # A training rank waits for its data, and before an iteration for the ranks that are still reading theirs.
         "wait": simulation.total("wait", "duration_ns") * per_write
-        + (training.total("read", "wait_ns") + training.total("train", "wait_ns")) * per_read,
+        + (
+            training.total("read", "wait_ns")
+            + training.total("wait", "duration_ns")
+            + training.total("train", "wait_ns")
+        )
+        * per_read,
         "read transport": training.total("read", "transport_ns") * per_read,
         "deserialize": training.total("read", "deserialize_ns") * per_read,
         "poll and delete": simulation.total("poll", "duration_ns") * per_write

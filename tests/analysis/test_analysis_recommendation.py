@@ -6,13 +6,19 @@ from simai_rules.analysis.results import PointResult
 from simai_rules.analysis.samples import PARTS, Samples, Transfers
 
 
-def point(backend, elements, milliseconds, repeat=0, asides=0.0):
+def point(backend, elements, milliseconds, repeat=0, asides=0.0, dropped=0):
     """A point whose writes and reads take `milliseconds` each, give or take 1 %, and its polls and deletes `asides`."""
     seconds = milliseconds / 1000 * np.linspace(0.99, 1.01, 51)
     transfers = Transfers(seconds, np.full(51, elements * 4))
     settings = {"backend": backend, "elements": elements, "nodes": 1, "repeat": repeat}
     samples = Samples(transfers, transfers, dict.fromkeys(PARTS, 0.0) | {"poll and delete": asides / 1000})
-    return PointResult("p", None, settings, "done", samples=samples)
+    counts = {"write": {"ok": 60 - dropped, "discarded": dropped}, "poll": {"ok": 1000}}
+    rows = [
+        {"operation": operation, "status": status, "count": count}
+        for operation, statuses in counts.items()
+        for status, count in statuses.items()
+    ]
+    return PointResult("p", None, settings, "done", rows=rows, samples=samples)
 
 
 def failed(backend, elements):
@@ -55,6 +61,16 @@ def test_what_the_times_leave_out_is_said():
         "filesystem at 4 KB; redis at 4 KB and 40 KB. No result: filesystem at 40 KB."
     )
     assert found[0].asides == {"redis": 0.009, "filesystem": 0.003}
+
+
+def test_what_a_stream_dropped_is_said_where_it_is_ranked():
+    found, text = answer(
+        *(point(b, e, t) for b, t in (("redis", 2), ("filesystem", 4)) for e in (1000, 10_000)),
+        point("adios2", 1000, 1, dropped=24), point("adios2", 1000, 1, repeat=1), point("adios2", 10_000, 3),
+    )  # fmt: skip
+    assert text.endswith("Dropped snapshots, which are in none of these times: adios2 (20 %) at 4 KB.")
+    assert found[0].text == "adios2 is fastest; redis takes 2.0 times as long; snapshots dropped: adios2 (20 %)"
+    assert "dropped" not in found[1].text
 
 
 def test_overlapping_intervals_are_no_clear_difference():

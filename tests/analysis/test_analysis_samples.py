@@ -21,6 +21,7 @@ def test_transfers_leave_out_waiting_warm_up_and_damaged_reads_and_parts_are_per
         training.record("train", 0, 60 * MS)
         training.record("read", 0, 9 * MS, nbytes=10, wait_ns=6 * MS, transport_ns=2 * MS, deserialize_ns=1 * MS)
         training.record("delete", 0, 2 * MS)
+        training.record("wait", 0, 3 * MS, wait_ns=3 * MS)  # for a stream's step
     training.record("read", 0, 70 * MS, nbytes=10, transport_ns=70 * MS, status="torn")
     tables = {}
     for recorder in (simulation, training):
@@ -32,7 +33,7 @@ def test_transfers_leave_out_waiting_warm_up_and_damaged_reads_and_parts_are_per
     assert samples.read.rates.tolist() == pytest.approx([10 / 0.003 / 1e6] * 2)
     assert samples.parts == pytest.approx(
         {
-            "compute": 0.100, "train": 0.060, "serialize": 0.001, "write transport": 0.004, "wait": 0.016,
+            "compute": 0.100, "train": 0.060, "serialize": 0.001, "write transport": 0.004, "wait": 0.019,
             "read transport": 0.002, "deserialize": 0.001, "poll and delete": 0.007,
         }
     )  # fmt: skip

@@ -157,11 +157,12 @@ class Case:
         assert found, f"no {program} with {text!r}: {self.traces.processes()}"
         return psutil.Process(found[0])
 
-    def client(self, action: str, *arguments: str) -> list[str]:
+    def client(self, action: str) -> list[str]:
         """Let another client of the run's server do `action` of fault_client, and return what it printed."""
+        readers = map(str, self.pids("python", "components.entry training"))
         done = subprocess.run(
             [sys.executable, str(Path(__file__).with_name("fault_client.py")), action, str(self.point / "server.json"),
-             *arguments],
+             *readers],
             env=self.experiment.environment, cwd=self.folder, preexec_fn=self.traces.enter,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
@@ -180,6 +181,12 @@ class Case:
         folder = self.seen(self.point) / "failures"
         found = [json.loads(file.read_text()) for file in folder.glob("[!.]*.json")]
         return {entry["component"]: (entry["time"], entry["reason"]) for entry in found if entry["time"] > self.started}
+
+    def silent(self) -> list[str]:
+        """The components that neither came to their end nor have a reason why they did not."""
+        said, results = self.reasons(), self.seen(self.point)
+        silent = [name for name in ("simulation", "training") if name not in said]
+        return [name for name in silent if not (results / f"{name}.parquet").exists()]
 
     def cause(self) -> str:
         """The earliest reason, or "" where none was noted."""
@@ -211,7 +218,9 @@ class Case:
         strange = [path.name for path in self.seen(self.folder).iterdir() if path.name not in known]
         halves = [path.name for path in self.seen(self.folder / "results").rglob(".*") if path.name.endswith(".tmp")]
         stored = sorted(set(self._stored()) - self.at_first)
-        return [f"{name} in {self.folder}" for name in strange + halves + stored]
+        disk = self.seen(self.folder / "disk")
+        there = [f"disk/{path.name}" for path in disk.glob("*") if path.name != "filling"]
+        return [f"{name} in {self.folder}" for name in strange + halves + stored + there]
 
     def left(self) -> list[str]:
         """All that is left of the run, the files in its own folder included."""

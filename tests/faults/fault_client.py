@@ -1,40 +1,68 @@
-"""A client of a running staging server that damages what is staged: python fault_client.py garble|flip SERVER_JSON.
+"""A client of a running staging server that damages a staged value: fault_client.py garble|flip SERVER_JSON PID...
 
-It works on the bytes below the DataStore, through the backend's own client, and prints the keys that it damaged.
+It works on the bytes below the DataStore, through the backend's own client, and prints the key that it damaged. The
+processes PID, the readers, are halted meanwhile, so that none of them takes the value before it is damaged.
 """
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from simai_rules.staging.backends import connect
 from simai_rules.staging.info import ServerInfo
 
 # The ranks are there before they have loaded torch and begin to stage.
 _DEADLINE_S = 60.0
+_STEPS = 2000
 
 
 def main() -> None:
-    action, file = sys.argv[1], Path(sys.argv[2])
-    info = ServerInfo.read(file)
-    backend = connect(info, _in(_DEADLINE_S))
+    action, file, readers = sys.argv[1], Path(sys.argv[2]), [psutil.Process(int(pid)) for pid in sys.argv[3:]]
+    backend = connect(ServerInfo.read(file), _in(_DEADLINE_S))
     until = time.monotonic() + _DEADLINE_S
-    damaged: list[str] = []
-    step = 0
-    # Of rank 0 whatever is staged and not yet read; the reader comes by later.
+    damaged = ""
+    # A halted reader may have opened the oldest; the newest is read later.
     while not damaged and time.monotonic() < until:
-        for key in [f"snapshot/0/{step + n}" for n in range(50)]:
-            if backend.exists(key, _in(5)):
-                old = _raw(backend, key)
-                new = b"\xff" * 64 + old[64:] if action == "garble" else old[:-3] + bytes([old[-3] ^ 0x10]) + old[-2:]
-                backend.put(key, [new], len(new), _in(5))
-                damaged.append(key)
-        if not damaged:
-            time.sleep(0.02)
-            # A reader that is faster than we look has taken some already.
-            step = _first(backend, step)
+        if len(_staged(backend)) > 1:
+            with _halted(readers):
+                if len(keys := _staged(backend)) > 1:
+                    damaged = keys[-1]
+                    old = _raw(backend, damaged)
+                    flipped = old[:-3] + bytes([old[-3] ^ 0x10]) + old[-2:]
+                    new = b"\xff" * 64 + old[64:] if action == "garble" else flipped
+                    backend.put(damaged, [new], len(new), _in(5))
+        time.sleep(0.02)
     backend.close()
-    print(*damaged)
+    print(damaged)
+
+
+def _staged(backend) -> list[str]:
+    """The snapshots of rank 0 that are staged, the oldest first."""
+    keys = (f"snapshot/0/{step}" for step in range(_STEPS))
+    found: list[str] = []
+    for key in keys:
+        if backend.exists(key, _in(5)):
+            found.append(key)
+        elif found:
+            break
+    return found
+
+
+@contextmanager
+def _halted(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    try:
+        for process in processes:
+            process.suspend()
+        while any(process.status() != psutil.STATUS_STOPPED for process in processes):
+            time.sleep(0.01)
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def _raw(backend, key: str) -> bytes:
@@ -45,13 +73,6 @@ def _raw(backend, key: str) -> bytes:
     incoming.readinto(memoryview(rest))
     incoming.close()
     return len(header).to_bytes(8, "little") + header + bytes(rest)
-
-
-def _first(backend, step: int) -> int:
-    for ahead in range(2000):
-        if backend.exists(f"snapshot/0/{step + ahead}", _in(5)):
-            return step + ahead
-    return step
 
 
 def _in(seconds: float) -> int:

@@ -199,7 +199,7 @@ FAULTS = [
     Fault("SIGKILL to all at once", "", lambda case: all_processes(case, signal.SIGKILL), nobody_left=True),
     Fault("SIGSTOP: server", "staging server of .* is halted",
           lambda case: case.process(*case.subject.server).suspend(), not_for=needs_process),
-    Fault("server cannot start", "did not start|cannot be|not a program", broken_start, "before",
+    Fault("server cannot start", "did not start|cannot be|not a program|no network interface", broken_start, "before",
           environment=lambda case: case.subject.broken_environment, often=False),
     Fault("port taken", "port [0-9]+ on 127.0.0.1 is in use", take_port, "before", not_for=needs_port),
     Fault("node name unknown", "no-such-node.invalid, of which no address is known", unknown_node, "before",

@@ -18,7 +18,7 @@ SUBJECTS = [
         server=("python", "dragon_service"),
         broken={"total_mem": 2**50},
         password="token",
-        for_large={"total_mem": 2**30},
+        for_large={"total_mem": 2**31},
     ),
     Subject("redis-cluster", server=("redis-server", ""), broken_environment=NO_REDIS, password="password"),
     Subject("redis", server=("redis-server", ""), broken_environment=NO_REDIS, password="password", port=True),

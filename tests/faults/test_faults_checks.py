@@ -1,17 +1,23 @@
 """The checks of the fault matrix notice what they look for: each is shown a thing that was left on purpose."""
 
+import json
+import os
+import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+import traces as tests_traces
 from fault_case import Case, Subject, matches
 from fault_list import FAULTS, fill
 from fault_subjects import SUBJECTS
 from room import Room, lacks_rights
 from table import BEGIN, END, render, replaced
+from test_faults_matrix import rows
 from traces import Traces
 
 
@@ -94,12 +100,28 @@ def test_a_listening_socket_is_seen_also_when_its_process_has_gone(either, famil
 
 
 def test_a_file_in_shared_memory_is_seen(either):
-    name = f"simai-rules-test-{time.time_ns()}"
+    name = f"simai-rules-{secrets.token_hex(8)}"
     code = f"open('/dev/shm/{name}', 'w'); print('there', flush=True)"
     python(either, code).wait()
     assert either.left() == [f"/dev/shm/{name}" if either.room else name]
     subprocess.run(["rm", f"/dev/shm/{name}"], preexec_fn=either.enter, check=True)
     assert either.left() == []
+
+
+def test_a_file_of_another_program_is_not_seen_where_no_room_can_be_made(tmp_path):
+    view = Traces(tmp_path)
+    with tempfile.NamedTemporaryFile(prefix="simai-rules-test-", dir="/dev/shm"):
+        assert view.left() == []
+
+
+def test_a_kernel_without_ipv6_is_no_obstacle(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for name in ("tcp", "unix"):
+            (tmp_path / name).write_bytes((Path("/proc/net") / name).read_bytes())
+        monkeypatch.setattr(tests_traces, "_NET", tmp_path)
+        view = Traces(tmp_path)
+        monkeypatch.setattr(view, "pids", lambda: [os.getpid()])
+        assert f"tcp port {server.getsockname()[1]}" in view.listening().values()
 
 
 def test_what_ranks_wrote_down_is_looked_for(either):
@@ -141,8 +163,36 @@ def test_filling_a_disk_fills_it(traces, tmp_path):
     (disk / "small").write_bytes(bytes(4096))
     with pytest.raises(OSError, match="No space"):
         (disk / "large").write_bytes(bytes(100_000))
+    (disk / "large").unlink()
+    assert case.left() == [f"disk/small in {case.folder}"]
     case.undo.close()
     assert list((case.folder / "disk").iterdir()) == []
+
+
+def test_a_component_that_says_nothing_is_noticed(traces, tmp_path):
+    case = Case(Subject("filesystem"), traces, tmp_path / "e")
+    notes = case.point / "failures"
+    notes.mkdir(parents=True)
+
+    def note(component, **entry):
+        (notes / f"{component}.json").write_text(json.dumps({"component": component, "reason": "because"} | entry))
+
+    note("server", time=time.time())
+    note("simulation", time=case.started - 1)
+    assert case.silent() == ["simulation", "training"]
+    note("simulation", time=time.time())
+    assert case.silent() == ["training"]
+    (case.point / "training.parquet").touch()
+    assert case.silent() == []
+
+
+def test_a_fault_that_needs_a_room_is_in_a_row_of_its_own():
+    groups = [faults for subject, faults in (row.values for row in rows()) if subject.backend == "redis"]
+    assert all(len(group) == 1 for group in groups if any(fault.needs_room for fault in group))
+    assert any(fault.needs_room for group in groups for fault in group)
+    redis = next(subject for subject in SUBJECTS if subject.backend == "redis")
+    often = {fault.name for fault in FAULTS if fault.often and not fault.not_for(redis)}
+    assert {fault.name for group in groups for fault in group} == often
 
 
 def test_reasons_are_matched_over_line_breaks_and_strictly():
