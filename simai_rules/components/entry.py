@@ -85,18 +85,18 @@ def _report(error: BaseException, component: str, ranks: Ranks, run_folder: Path
     else:
         traceback.print_exception(error, file=sys.stderr)
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    reason = f"rank {ranks.rank} on {ranks.host}: {reason}"
     lost = isinstance(error, ServerLost)
     # Noted first: where the disk of the log is full, the launcher ends with its first output, and this rank with it.
     if run_folder is not None and not lost:
-        _note(RunFolder(run_folder), component, f"rank {ranks.rank} on {ranks.host}: {reason}")
-    line = " ".join(f"simai-rules: {component} rank {ranks.rank} on {ranks.host}: {reason}".split())
+        _note(RunFolder(run_folder), component, reason)
+    line = " ".join(f"simai-rules: {component} {reason}".split())
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
     if run_folder is not None and lost:
         run = RunFolder(run_folder)
         cause = _wait_for_cause(run)
-        said = f"rank {ranks.rank} on {ranks.host}: {reason}"
-        _note(run, component, f"{said} The cause: {cause}" if cause else said)
+        _note(run, component, f"{reason} The cause: {cause}" if cause else reason)
 
 
 def _note(run: RunFolder, component: str, reason: str) -> None:

@@ -126,6 +126,10 @@ class RunFolder:
         content = {"path": str(path.absolute()), "only_if_empty": only_if_empty}
         self._write(f"claims/{time.monotonic_ns()}.json", content)
 
+    def claimed_if_empty(self) -> set[Path]:
+        """Return the folders that this run and others of this user on this node go with if they are empty."""
+        return {path for run in all_runs() for path, only_if_empty in run.claims() if only_if_empty}
+
     def claim_by_command(self, command: Sequence[str]) -> None:
         """Write down a command that removes what the run is about to make where no path leads: in a remote store.
 

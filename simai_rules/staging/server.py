@@ -12,6 +12,12 @@ class ServerFailed(UserError):
     """A staging server that could not be started, or that has died; the text is what its clients are told."""
 
 
+def require_one_node(backend: str, hosts: Sequence[str]) -> None:
+    """Raise ServerFailed where a point has several nodes, for a server that runs on the node of `serve` alone."""
+    if len(hosts) > 1:
+        raise ServerFailed(f"{backend} serves one node so far; this point has {len(hosts)}. Set nodes: 1.")
+
+
 class Run(Protocol):
     """What a server needs of its run: an id, a folder that is removed in the end, claims and children."""
 
@@ -28,6 +34,9 @@ class Run(Protocol):
 
     def claim(self, path: Path, *, only_if_empty: bool = False) -> None:
         """Write down that `path` is about to be made, so that it is removed with the run, however the run ends."""
+
+    def claimed_if_empty(self) -> set[Path]:
+        """Return the folders that runs of this node have claimed to be removed only if empty."""
 
     def claim_by_command(self, command: Sequence[str]) -> None:
         """Write down a command that removes what is about to be made where no path leads, to be run in the end."""

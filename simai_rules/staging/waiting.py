@@ -13,6 +13,11 @@ _LONGEST_S = 0.02
 """…and at most this many seconds, so that a reader is never late by more."""
 
 
+def pause_after(waited_ns: int, shortest_s: float) -> float:
+    """Return the seconds to sleep between two looks of somebody who has waited for `waited_ns` so far."""
+    return min(max(shortest_s, waited_ns / 1e9 * _SHARE), max(shortest_s, _LONGEST_S))
+
+
 class FolderWaiter:
     """Waits for files to appear in one folder.
 
@@ -40,7 +45,7 @@ class FolderWaiter:
             left = (deadline_ns - now) / 1e9
             if left <= 0:
                 return False
-            pause = min(max(self._pause_s, (now - start) / 1e9 * _SHARE), max(self._pause_s, _LONGEST_S))
+            pause = pause_after(now - start, self._pause_s)
             if watch:
                 watch.sleep(min(left, 0.1 if self._trust_events else pause))
             else:

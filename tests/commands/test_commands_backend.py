@@ -62,17 +62,22 @@ def test_one_of_ours_with_options(capfd, tmp_path):
     assert "backend filesystem: keeps the contract: 18 tests passed." in output
 
 
-def test_a_backend_that_breaks_the_contract_fails(tmp_path):
-    source = source_of("forgetful").replace("return False", "return True")
-    register(tmp_path / "site", "their-package", {"forgetful": "their_module"}, their_module=source)
-    done = subprocess.run(
-        [sys.executable, "-m", "simai_rules.cli", "backend", "test", "forgetful", "-k", "deleting or overwriting"],
-        env=environment_with(tmp_path / "site"),
+def run_contract(site, name, source, words):
+    """Register the backend `name` and run the tests of the contract with `words` against it."""
+    register(site, "their-package", {name: "their_module"}, their_module=source)
+    return subprocess.run(
+        [sys.executable, "-m", "simai_rules.cli", "backend", "test", name, "-k", words],
+        env=environment_with(site),
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
+
+
+def test_a_backend_that_breaks_the_contract_fails(tmp_path):
+    source = source_of("forgetful").replace("return False", "return True")
+    done = run_contract(tmp_path / "site", "forgetful", source, "deleting or overwriting")
     assert done.returncode == 1
     assert "test_deleting[forgetful] FAILED" in done.stdout
     assert "does NOT keep the contract: 1 of 2 tests failed, 1 passed." in done.stdout
@@ -80,15 +85,7 @@ def test_a_backend_that_breaks_the_contract_fails(tmp_path):
 
 def test_a_server_that_does_not_start_is_a_failure_with_its_reason(tmp_path):
     source = source_of("gone").replace('= "/tmp"', '= "/no/such/folder"')
-    register(tmp_path / "site", "their-package", {"gone": "their_module"}, their_module=source)
-    done = subprocess.run(
-        [sys.executable, "-m", "simai_rules.cli", "backend", "test", "gone", "-k", "deleting"],
-        env=environment_with(tmp_path / "site"),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = run_contract(tmp_path / "site", "gone", source, "deleting")
     assert done.returncode == 1
     assert "/no/such/folder" in done.stdout
     assert "does NOT keep the contract" in done.stdout

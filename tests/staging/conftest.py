@@ -10,7 +10,7 @@ from staging_servers import RedisProcess, peer, variants
 
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.info import ServerInfo
-from simai_rules.staging.servers import server_registry
+from simai_rules.staging.servers import ServerManager, server_registry
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,19 @@ def redis_process():
     server = RedisProcess(uuid.uuid4().hex)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def started(request):
+    """Return a function that starts a server of a backend, as a user would; it ends with the test."""
+
+    def start(backend, **options):
+        server = ServerManager("test", server_registry.create_config(backend, **options))
+        request.addfinalizer(server.stop_server)
+        server.start_server()
+        return server
+
+    return start
 
 
 def pytest_addoption(parser):

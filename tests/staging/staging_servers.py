@@ -124,6 +124,11 @@ def variants(name: str | None, options: str | None) -> dict[str, Variant]:
     return {name: known if options is None else replace(known, options=json.loads(options), environment={})}
 
 
+def info_of(server: ServerManager) -> ServerInfo:
+    """Return what clients of a started server are told."""
+    return ServerInfo.from_dict(server.get_server_info())
+
+
 class RedisProcess:
     """A redis-server of its own on loopback."""
 

@@ -53,6 +53,9 @@ class OneRun:
         assert only_if_empty or not path.exists()
         self.claimed.append(path)
 
+    def claimed_if_empty(self):
+        return set()
+
 
 def server_in(folder, **options):
     config = server_registry.create_config("filesystem", folder=str(folder), **options)
@@ -463,13 +466,12 @@ def test_a_file_system_without_direct_io_is_told(tmp_path, open_store, monkeypat
 # fsync
 
 
-@pytest.mark.parametrize("options", [{}, {"shards": 2}, {"direct": True}, STEP, STEP | {"shards": 2, "direct": True}])
-def test_a_value_is_on_the_disk_before_its_key_is_seen(open_store, options, monkeypatch):
-    store, calls = open_store(**options, fsync=True), []
-    sync, rename = os.fsync, os.rename
+def noted(monkeypatch, describe):
+    """Return a list that gets what `describe` says of each descriptor that is synced, and "seen" for each rename."""
+    calls, sync, rename = [], os.fsync, os.rename
 
     def note_sync(descriptor):
-        calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "data")
+        calls.append(describe(descriptor))
         sync(descriptor)
 
     def note_rename(*names, **folders):
@@ -478,6 +480,13 @@ def test_a_value_is_on_the_disk_before_its_key_is_seen(open_store, options, monk
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(os, "rename", note_rename)
+    return calls
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": 2}, {"direct": True}, STEP, STEP | {"shards": 2, "direct": True}])
+def test_a_value_is_on_the_disk_before_its_key_is_seen(open_store, options, monkeypatch):
+    store = open_store(**options, fsync=True)
+    calls = noted(monkeypatch, lambda descriptor: "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "data")
     store.stage_write("key", 1)
     # The step's file lies in another shard than the key's link.
     assert calls == ["data", *(["folder"] if options.keys() >= {"layout", "shards"} else []), "seen", "folder"]
@@ -486,19 +495,8 @@ def test_a_value_is_on_the_disk_before_its_key_is_seen(open_store, options, monk
 
 @pytest.mark.parametrize("number", range(4))
 def test_the_name_of_a_steps_file_is_on_the_disk_as_well(open_store, monkeypatch, number):
-    store, forced = open_store(**STEP, shards=4, fsync=True), []
-    sync, rename = os.fsync, os.rename
-
-    def note_sync(descriptor):
-        forced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
-        sync(descriptor)
-
-    def note_rename(*names, **folders):
-        forced.append("seen")
-        rename(*names, **folders)
-
-    monkeypatch.setattr(os, "fsync", note_sync)
-    monkeypatch.setattr(os, "rename", note_rename)
+    store = open_store(**STEP, shards=4, fsync=True)
+    forced = noted(monkeypatch, lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink())
     store.stage_write(f"snapshot/{number}/7", 1)
     [file] = open_store.folder.rglob("*.step")
     [link] = open_store.folder.rglob("*.safetensors")

@@ -12,20 +12,21 @@ import threading
 import time
 import uuid
 import warnings
+from functools import partial
 
 import numpy as np
 import psutil
 import pytest
-from staging_servers import RedisProcess
+from staging_servers import RedisProcess, info_of
 
 from simai_rules.errors import MissingProgram
 from simai_rules.process import Process
 from simai_rules.staging.backends import redis, resp
 from simai_rules.staging.errors import ServerLost, StagingError, StagingFull, StagingTimeout
 from simai_rules.staging.info import ServerInfo
+from simai_rules.staging.interface import address_of
 from simai_rules.staging.server import ServerFailed
 from simai_rules.staging.servers import ServerManager, make_server, redis_process, server_registry
-from simai_rules.staging.servers.interface import address_of
 
 
 @pytest.fixture
@@ -48,20 +49,9 @@ def own():
 
 
 @pytest.fixture
-def manager(request):
+def manager(started):
     """Return a function that starts the server half, as a user would."""
-
-    def start(**options):
-        server = ServerManager("test", server_registry.create_config("redis", **options))
-        request.addfinalizer(server.stop_server)
-        server.start_server()
-        return server
-
-    return start
-
-
-def info_of(server):
-    return ServerInfo.from_dict(server.get_server_info())
+    return partial(started, "redis")
 
 
 def listening(pid):

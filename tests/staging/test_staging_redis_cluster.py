@@ -8,16 +8,17 @@ import signal
 import stat
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from staging_servers import info_of
 
 from simai_rules.staging.backends.redis import LONGEST_VALUE
 from simai_rules.staging.backends.resp import Connection, ReplyError, command
 from simai_rules.staging.errors import ServerLost, StagingError, StagingTimeout
-from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.server import ServerFailed
 from simai_rules.staging.servers import ServerManager, server_registry
 from simai_rules.staging.servers.redis_cluster import SLOTS, _free_ports, slot_of, slots_of, tags_of
@@ -25,20 +26,9 @@ from simai_rules.staging.servers.redis_process import find_redis_server
 
 
 @pytest.fixture
-def manager(request):
+def manager(started):
     """Return a function that starts a cluster that the test may harm."""
-
-    def start(**options):
-        server = ServerManager("test", server_registry.create_config("redis-cluster", **options))
-        request.addfinalizer(server.stop_server)
-        server.start_server()
-        return server
-
-    return start
-
-
-def info_of(server):
-    return ServerInfo.from_dict(server.get_server_info())
+    return partial(started, "redis-cluster")
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ from simai_rules.staging.backends.sst_link import (
 from simai_rules.staging.backends.sst_sockets import accept_only, own_sockets, send_at_once
 from simai_rules.staging.errors import CorruptValue, StagingError, StreamTimeout, shorten
 from simai_rules.staging.info import ServerInfo
+from simai_rules.staging.interface import address_of
 
 _ARRIVES_S = 60.0
 """A step of which the writer has said that it was sent is there by then, or the writer is gone."""
@@ -125,9 +126,6 @@ class Adios2(Files):
         return SstReader(folder, link, self._options, self._host(), deadline_ns)
 
     def _host(self) -> str:
-        # Not above: it takes the servers' imports, which a client that opens no stream does without.
-        from simai_rules.staging.servers.interface import address_of
-
         return address_of(self._options.interface, "backends.adios2.interface")
 
 

@@ -33,6 +33,7 @@ from simai_rules.staging.errors import CorruptValue, ServerLost, StagingError, S
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.keys import file_name
 from simai_rules.staging.safetensors import header_length
+from simai_rules.staging.waiting import pause_after
 
 CHUNK = 1024 * 1024
 AT_ONCE = 16
@@ -40,8 +41,8 @@ AT_ONCE = 16
 RUN = "run"
 _PATIENCE_NS = 10**9
 """Least time for looking again at a key that others replace, whatever the deadline."""
-_SHARE, _SHORTEST_S, _LONGEST_S = 1 / 500, 0.0005, 0.02
-"""A pause between two looks is this share of the time waited so far, within these bounds."""
+_SHORTEST_S = 0.0005
+"""The least pause between two looks."""
 
 _LONG = re.compile(rb"c([0-9]{1,12}) ([0-9]+) (c[0-9a-f]{16}\.[0-9]+)")
 """An entry that names chunks."""
@@ -193,8 +194,7 @@ class DaosKv:
             now = perf_counter_ns()
             if now >= deadline_ns:
                 return False
-            pause = min(max((now - start) / 1e9 * _SHARE, _SHORTEST_S), _LONGEST_S)
-            time.sleep(min(pause, (deadline_ns - now) / 1e9))
+            time.sleep(min(pause_after(now - start, _SHORTEST_S), (deadline_ns - now) / 1e9))
         return True
 
     def close(self) -> None:

@@ -30,7 +30,8 @@ from simai_rules.staging.waiting import FolderWaiter
 HEAD = 448
 """Bytes read at once from the start of a file: most headers are shorter."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a file system says where there is no room."""
 
 Fill = Callable[[int, Sequence[Buffer], int], None]
 """Writes buffers of so many bytes in all to a new file."""
@@ -283,7 +284,7 @@ class Files:
 
     def _fail(self, error: OSError, what: str, needed: int = 0) -> NoReturn:
         """Raise the staging error that `error` means."""
-        if error.errno in _FULL:
+        if error.errno in FULL:
             room = os.fstatvfs(self._directory)
             raise StagingFull(
                 f"{self.name}: no room in {self.where} to {what}: it needs {needed} bytes, and "

@@ -36,7 +36,6 @@ mount gives them to who asks (`huge=advise`).
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import weakref
@@ -45,13 +44,11 @@ from collections.abc import Callable, Sequence
 
 from simai_rules.process import pid_space
 from simai_rules.staging.backend import Buffer
-from simai_rules.staging.backends.files import fill, left_by_dead
+from simai_rules.staging.backends.files import FULL, fill, left_by_dead
 from simai_rules.staging.backends.mapped import NO_MEMORY, Mount, copy_into, map_file, map_large_pages
 
 SEGMENT = ".seg."
 """How the private names start; no key's file name starts with a dot."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the file system says where there is no room."""
 KEPT = 16
 """A segment that was not used for so many values is given up; more than so many values in flight are not reused."""
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

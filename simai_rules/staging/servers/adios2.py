@@ -5,9 +5,9 @@ from typing import Any
 
 from simai_rules.config.backends import Adios2Config
 from simai_rules.staging.backends.adios2 import bindings
+from simai_rules.staging.interface import address_of
 from simai_rules.staging.server import Run
 from simai_rules.staging.servers.files import FileServer
-from simai_rules.staging.servers.interface import address_of
 
 
 def make_server(config: Adios2Config, run: Run, hosts: Sequence[str], needed: int) -> "Adios2Server":  # noqa: ARG001

@@ -20,7 +20,7 @@ from typing import Any
 from simai_rules.config.backends import DragonConfig
 from simai_rules.errors import MissingProgram
 from simai_rules.process import Process
-from simai_rules.staging.server import Run, ServerFailed
+from simai_rules.staging.server import Run, ServerFailed, require_one_node
 from simai_rules.staging.servers import dragon_service, dragon_traces
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - where Dragon's memory pools are
@@ -48,8 +48,7 @@ class DragonServer:
     """One Dragon runtime and its dictionary."""
 
     def __init__(self, config: DragonConfig, run: Run, hosts: Sequence[str], needed: int) -> None:
-        if len(hosts) > 1:
-            raise ServerFailed(f"dragon serves one node so far; this point has {len(hosts)}. Set nodes: 1.")
+        require_one_node("dragon", hosts)
         self.config, self._run, self._needed = config, run, needed
         self._folder = run.folder / "dragon"
         self._child: subprocess.Popen[bytes] | None = None

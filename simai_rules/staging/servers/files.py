@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from simai_rules.lifecycle.run_folder import all_runs
 from simai_rules.staging.server import Run, ServerFailed
 
 _TRIES = 10
@@ -84,7 +83,7 @@ class FileServer:
         """
         above = [parent, *parent.parents]
         missing = [folder for folder in above if not folder.exists()]
-        others = {path for run in all_runs() for path, only_if_empty in run.claims() if only_if_empty}
+        others = self._run.claimed_if_empty()
         for folder in reversed(above):
             if folder in missing or folder in others:
                 self._run.claim(folder, only_if_empty=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from simai_rules.config.backends import NodeLocalConfig
-from simai_rules.staging.server import Run, ServerFailed
+from simai_rules.staging.server import Run, ServerFailed, require_one_node
 from simai_rules.staging.servers.files import FileServer
 
 
@@ -20,8 +20,7 @@ class NodeLocalServer(FileServer):
     prefix = "simai-rules-"
 
     def __init__(self, config: NodeLocalConfig, run: Run, hosts: Sequence[str], needed: int) -> None:
-        if len(hosts) > 1:
-            raise ServerFailed(f"node-local serves one node so far; this point has {len(hosts)}. Set nodes: 1.")
+        require_one_node("node-local", hosts)
         super().__init__(config, run, needed)
 
     def start(self) -> dict[str, Any]:

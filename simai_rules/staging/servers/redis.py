@@ -7,8 +7,8 @@ from typing import Any
 
 from simai_rules.config.backends import RedisConfig
 from simai_rules.staging.backends.redis import RUN_ID
-from simai_rules.staging.server import Run, ServerFailed
-from simai_rules.staging.servers.interface import address_of, free_port, why_not_free
+from simai_rules.staging.interface import address_of, free_port, why_not_free
+from simai_rules.staging.server import Run, ServerFailed, require_one_node
 from simai_rules.staging.servers.redis_process import RedisProcess, find_redis_server
 
 _START_S = 10.0
@@ -23,8 +23,7 @@ class RedisServer:
     """One redis-server on this node."""
 
     def __init__(self, config: RedisConfig, run: Run, hosts: Sequence[str]) -> None:
-        if len(hosts) > 1:
-            raise ServerFailed(f"redis serves one node so far; this point has {len(hosts)}. Set nodes: 1.")
+        require_one_node("redis", hosts)
         self.config, self._run = config, run
         self._process: RedisProcess | None = None
 

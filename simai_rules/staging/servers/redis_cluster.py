@@ -12,8 +12,8 @@ from typing import Any
 
 from simai_rules.config.backends import RedisClusterConfig
 from simai_rules.staging.backends.redis import RUN_ID
-from simai_rules.staging.server import Run, ServerFailed
-from simai_rules.staging.servers.interface import address_of, why_not_free
+from simai_rules.staging.interface import address_of, why_not_free
+from simai_rules.staging.server import Run, ServerFailed, require_one_node
 from simai_rules.staging.servers.redis_process import RedisProcess, find_redis_server
 
 SLOTS = 16384
@@ -57,8 +57,7 @@ class RedisClusterServer:
     """All redis-servers of one cluster, on this node."""
 
     def __init__(self, config: RedisClusterConfig, run: Run, hosts: Sequence[str]) -> None:
-        if len(hosts) > 1:
-            raise ServerFailed(f"redis-cluster serves one node so far; this point has {len(hosts)}. Set nodes: 1.")
+        require_one_node("redis-cluster", hosts)
         self.config, self._run, self._hosts = config, run, hosts
         self._masters: list[RedisProcess] = []
         self._replicas: list[RedisProcess] = []
