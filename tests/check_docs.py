@@ -50,7 +50,7 @@ def problems(page: Path, targets: set[str]) -> Iterator[str]:
 def main() -> int:
     """Print the problems of all pages; return 1 if there is any."""
     root = Path(__file__).resolve().parent.parent
-    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (root / "Makefile").read_text(), re.MULTILINE))
     pages = documents(root)
     found = [f"{page.relative_to(root)}: {problem}" for page in pages for problem in problems(page, targets)]
     print("\n".join(found) if found else f"{len(pages)} pages: links, commands and targets exist")

@@ -28,6 +28,10 @@ FIELDS = (
     "replaced",
     "found",
     "loss",
+    "calls",
+    "work_ns",
+    "device_ns",
+    "flops",
 )
 
 
@@ -69,8 +73,16 @@ class Recorder:
         found: bool | None = None,
         status: str = "ok",
         loss: float | None = None,
+        calls: int = 0,
+        work_ns: int = 0,
+        device_ns: int = 0,
+        flops: float = 0.0,
     ) -> None:
-        """Note one operation; `iteration` and `step` (the snapshot) are -1 where they mean nothing."""
+        """Note one operation; `iteration` and `step` (the snapshot) are -1 where they mean nothing.
+
+        Of a kernel: calls, and what they took by the clock (work_ns, without the busy finish) and by the device's own
+        events (device_ns, 0 on a CPU); flops and nbytes are those of all its calls: flops / work_ns are GFLOP/s.
+        """
         self._append(
             (
                 operation,
@@ -90,6 +102,10 @@ class Recorder:
                 replaced,
                 found,
                 loss,
+                calls,
+                work_ns,
+                device_ns,
+                flops,
             )
         )
 
@@ -114,6 +130,10 @@ class Recorder:
                 operation.replaced,
                 operation.found,
                 None,
+                0,
+                0,
+                0,
+                0.0,
             )
         )
 

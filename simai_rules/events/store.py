@@ -36,6 +36,8 @@ def schema() -> pa.Schema:
         "replaced": pa.bool_(),
         "found": pa.bool_(),
         "loss": pa.float64(),
+        **dict.fromkeys(("calls", "work_ns", "device_ns"), pa.int64()),
+        "flops": pa.float64(),
     }
     constant = [("component", word), ("host", word), ("rank", pa.int32()), ("local_rank", pa.int32())]
     return pa.schema([*constant, *((name, types[name]) for name in FIELDS)])

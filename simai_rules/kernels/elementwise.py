@@ -1,9 +1,9 @@
-"""Kernels that treat element by element: a ufunc, random numbers, and sums into repeated places."""
+"""Kernels that treat element by element: a ufunc, and random numbers."""
 
-import numpy as np
+from typing import Any
 
-from simai_rules.config.components import KernelConfig
-from simai_rules.kernels.base import Kernel, filled, real_parts
+from simai_rules.errors import UserError
+from simai_rules.kernels.base import Kernel, Setup, filled
 
 
 class InplaceCompute(Kernel):
@@ -12,16 +12,27 @@ class InplaceCompute(Kernel):
     x stays as it was filled, uniform in [0.5, 1) (for arccosh in [1, 2)). A function that is applied to its own result
     again and again would run into infinities (exp), denormals or a fixed point (sqrt, sin), whose cost is another one.
 
-    flops: N (one function counts as one operation); bytes: 2·N·itemsize.
+    y has the type that the function gives: real for abs of complex numbers.
+
+    flops: N (one function counts as one operation); bytes: 2·N·itemsize (read x, write y).
     """
 
-    def _prepare(self, config: KernelConfig, rng: np.random.Generator) -> None:
-        self._function: np.ufunc = getattr(np, config.ufunc)
-        low = 1.0 if config.ufunc == "arccosh" else 0.5
-        self.x = filled(self.shape, self.dtype, rng, low, 2 * low)
-        self.y = np.zeros_like(self.x)
+    def _check(self, setup: Setup) -> None:
+        super()._check(setup)
+        module, ufunc = self.device.module, setup.config.ufunc
+        if not hasattr(module, ufunc):
+            raise UserError(
+                f"kernel InplaceCompute: {module.__name__} has no function {ufunc!r}, which numpy has. Take another "
+                "ufunc, or device: cpu."
+            )
 
-    def __call__(self) -> None:
+    def _prepare(self, setup: Setup) -> None:
+        self._function = getattr(self.device.module, setup.config.ufunc)
+        low = 1.0 if setup.config.ufunc == "arccosh" else 0.5
+        self.x = self.device.array(filled(self.shape, self.dtype, setup.rng, low, 2 * low))
+        self.y = self.device.zeros(self.shape, self._function(self.x[..., :1]).dtype)
+
+    def work(self) -> None:
         """Apply the function once."""
         self._function(self.x, out=self.y)
 
@@ -30,25 +41,34 @@ class InplaceCompute(Kernel):
         return float(self.size)
 
     def nbytes(self) -> int:
-        """2·N·itemsize."""
+        """2·N·itemsize, less where y is real and x is not."""
+        return self.size * (self.dtype.itemsize + int(self.y.dtype.itemsize))
+
+    def memory(self) -> int:
+        """Of x and y."""
         return 2 * self.size * self.dtype.itemsize
 
 
 class GenerateRandomNumber(Kernel):
-    """Fill an existing array with random numbers, uniform in [0, 1), by numpy's PCG64 generator; N elements.
+    """Fill an array with random numbers, uniform in [0, 1): numpy's PCG64, CuPy's XORWOW, dpnp's MT19937; N elements.
 
     flops: N (the scaling of an integer to a fraction; complex: 2·N); bytes: N·itemsize.
     """
 
-    def _prepare(self, config: KernelConfig, rng: np.random.Generator) -> None:  # noqa: ARG002
-        self.y = np.zeros(self.shape, self.dtype)
-        self._parts = real_parts(self.y)
-        self._rng = rng
-        self._type = self._parts.dtype.type
+    def _prepare(self, setup: Setup) -> None:
+        real = self.dtype.type(0).real.dtype
+        last = self.shape[-1] * (2 if self.complex else 1)
+        self._parts = self.device.zeros((*self.shape[:-1], last), real)
+        self._fill = self.device.uniform(int(setup.rng.integers(2**31)))
 
-    def __call__(self) -> None:
+    @property
+    def y(self) -> Any:
+        """The numbers."""
+        return self._parts.view(self.dtype)
+
+    def work(self) -> None:
         """Fill once."""
-        self._rng.random(out=self._parts, dtype=self._type)
+        self._parts = self._fill(self._parts)
 
     def flops(self) -> float:
         """N, or 2·N if complex."""
@@ -58,32 +78,6 @@ class GenerateRandomNumber(Kernel):
         """N·itemsize."""
         return self.size * self.dtype.itemsize
 
-
-class ScatterAdd(Kernel):
-    """y[i] += x with N random places i in an array of N, so that about a third of them repeat (np.add.at).
-
-    x are whole numbers and change their sign at every call, so the sums are exact and y comes back to zero after every
-    second call, for any number of calls.
-
-    flops: N (complex: 2·N); bytes: N·(8 + 3·itemsize) (read i and x, read and write y).
-    """
-
-    def _prepare(self, config: KernelConfig, rng: np.random.Generator) -> None:  # noqa: ARG002
-        self.index = rng.integers(0, self.size, self.size)
-        plus = np.round(filled((self.size,), self.dtype, rng, -8.0, 8.0))
-        self._values = (plus, -plus)
-        self.y = np.zeros(self.size, self.dtype)
-        self._sign = 0
-
-    def __call__(self) -> None:
-        """Add once."""
-        np.add.at(self.y, self.index, self._values[self._sign])
-        self._sign = 1 - self._sign
-
-    def flops(self) -> float:
-        """N, or 2·N if complex."""
-        return float(self.size * (2 if self.complex else 1))
-
-    def nbytes(self) -> int:
-        """N·(8 + 3·itemsize)."""
-        return self.size * (8 + 3 * self.dtype.itemsize)
+    def memory(self) -> int:
+        """The numbers."""
+        return self.size * self.dtype.itemsize

@@ -1,16 +1,10 @@
 """The Fourier transform: arithmetic and memory access in strides."""
 
 import math
-from typing import Any
 
-import numpy as np
-
-from simai_rules.config.components import KernelConfig
 from simai_rules.errors import UserError
-from simai_rules.kernels.base import Kernel, filled
-
-# numpy 2 transforms single precision as such and takes an existing output.
-_NUMPY2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
+from simai_rules.kernels.base import Kernel, Setup, filled
+from simai_rules.kernels.devices.host import NUMPY2
 
 
 class FFT(Kernel):
@@ -22,21 +16,20 @@ class FFT(Kernel):
     Raises UserError for single precision with numpy before 2.0, which would silently compute in double.
     """
 
-    def _prepare(self, config: KernelConfig, rng: np.random.Generator) -> None:  # noqa: ARG002
+    def _prepare(self, setup: Setup) -> None:
         single = self.dtype.itemsize == (8 if self.complex else 4)
-        if single and not _NUMPY2:
+        if single and self._host and not NUMPY2:
             raise UserError(
-                f"kernel FFT: numpy {np.__version__} transforms {self.dtype} in double precision. Take dtype "
+                f"kernel FFT: numpy before 2.0 transforms {self.dtype} in double precision. Take dtype "
                 f"{'complex128' if self.complex else 'float64'}, or numpy >= 2."
             )
-        self.x = filled(self.shape, self.dtype, rng)
-        self._transform: Any = np.fft.fftn if self.complex else np.fft.rfftn
-        self.result = self._transform(self.x)
-        self._options = {"out": self.result} if _NUMPY2 else {}
+        self.x = self.device.array(filled(self.shape, self.dtype, setup.rng))
+        self._fft = self.device.fft
+        self.result = self._fft(self.x, None)
 
-    def __call__(self) -> None:
+    def work(self) -> None:
         """Transform once."""
-        self._transform(self.x, **self._options)
+        self.result = self._fft(self.x, self.result)
 
     def flops(self) -> float:
         """5·N·log2(N), half of it for real input."""
@@ -45,3 +38,7 @@ class FFT(Kernel):
     def nbytes(self) -> int:
         """2·itemsize·N per axis."""
         return 2 * self.dtype.itemsize * self.size * len(self.shape)
+
+    def memory(self) -> int:
+        """Of x and its transform, which are equally large (of a real one half is kept)."""
+        return 2 * self.size * self.dtype.itemsize

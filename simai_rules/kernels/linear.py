@@ -2,37 +2,7 @@
 
 import math
 
-import numpy as np
-
-from simai_rules.config.components import KernelConfig
-from simai_rules.kernels.base import Kernel, filled
-
-
-class MatMulSimple2D(Kernel):
-    """C = A @ B by BLAS gemm into an existing C; `data_size` [m, n]: A is m x n, B is n x m, C is m x m.
-
-    flops: 2·m·n·m (complex: 8·m·n·m); bytes: itemsize · (2·m·n + m·m).
-    """
-
-    def _prepare(self, config: KernelConfig, rng: np.random.Generator) -> None:  # noqa: ARG002
-        m, n = self.shape
-        self.a = filled((m, n), self.dtype, rng)
-        self.b = filled((n, m), self.dtype, rng)
-        self.c = np.zeros((m, m), self.dtype)
-
-    def __call__(self) -> None:
-        """Multiply once."""
-        np.matmul(self.a, self.b, out=self.c)
-
-    def flops(self) -> float:
-        """2·m·n·m, or 8·m·n·m if complex."""
-        m, n = self.shape
-        return (8.0 if self.complex else 2.0) * m * n * m
-
-    def nbytes(self) -> int:
-        """Itemsize · (2·m·n + m·m)."""
-        m, n = self.shape
-        return self.dtype.itemsize * (2 * m * n + m * m)
+from simai_rules.kernels.base import Kernel, Setup, filled
 
 
 class MatMulGeneral(Kernel):
@@ -41,15 +11,16 @@ class MatMulGeneral(Kernel):
     flops: batch · 2·m·n·m (complex: 8); bytes: batch · itemsize · (2·m·n + m·m); batch: product of the leading numbers.
     """
 
-    def _prepare(self, config: KernelConfig, rng: np.random.Generator) -> None:  # noqa: ARG002
+    def _prepare(self, setup: Setup) -> None:
         *batch, m, n = self.shape
-        self.a = filled((*batch, m, n), self.dtype, rng)
-        self.b = filled((*batch, n, m), self.dtype, rng)
-        self.c = np.zeros((*batch, m, m), self.dtype)
+        self.a = self.device.array(filled((*batch, m, n), self.dtype, setup.rng))
+        self.b = self.device.array(filled((*batch, n, m), self.dtype, setup.rng))
+        self.c = self.device.zeros((*batch, m, m), self.dtype)
+        self._matmul = self.device.module.matmul
 
-    def __call__(self) -> None:
+    def work(self) -> None:
         """Multiply the whole batch once."""
-        np.matmul(self.a, self.b, out=self.c)
+        self._matmul(self.a, self.b, out=self.c)
 
     def flops(self) -> float:
         """Batch · 2·m·n·m, or 8·m·n·m if complex."""
@@ -61,29 +32,42 @@ class MatMulGeneral(Kernel):
         *batch, m, n = self.shape
         return math.prod(batch) * self.dtype.itemsize * (2 * m * n + m * m)
 
+    def memory(self) -> int:
+        """A, B and C."""
+        return self.nbytes()
+
+
+class MatMulSimple2D(MatMulGeneral):
+    """C = A @ B by BLAS gemm into an existing C; `data_size` [m, n]: A is m x n, B is n x m, C is m x m.
+
+    flops: 2·m·n·m (complex: 8·m·n·m); bytes: itemsize · (2·m·n + m·m).
+    """
+
 
 class AXPY(Kernel):
     """y += a·x over N = product of `data_size` elements, with a real a that changes its sign at every call.
 
     So y returns to where it was instead of growing: the same sums and differences repeat from the second pair of calls
     on ((y + z) - z + z - z = (y + z) - z in rounded arithmetic, Knuth, TAOCP 2, 4.2.2), for any number of calls.
-    numpy makes two passes over memory, the product and the sum.
+    Array modules make two passes over memory, the product and the sum.
 
     flops: 2·N (complex: 4·N); bytes: 5·N·itemsize (product: read x, write t; sum: read y and t, write y).
     """
 
-    def _prepare(self, config: KernelConfig, rng: np.random.Generator) -> None:  # noqa: ARG002
-        self.x = filled(self.shape, self.dtype, rng)
-        self.y = filled(self.shape, self.dtype, rng)
-        self._product = np.zeros_like(self.x)
+    def _prepare(self, setup: Setup) -> None:
+        self.x = self.device.array(filled(self.shape, self.dtype, setup.rng))
+        self.y = self.device.array(filled(self.shape, self.dtype, setup.rng))
+        self._product = self.device.zeros(self.shape, self.dtype)
         # A numpy scalar of the arrays' own precision: a float64 one would have the product made in double.
-        self.a = self.x.real.dtype.type(0.5)
+        real = self.dtype.type(0).real.dtype.type
+        self.a, self._minus_a = real(0.5), real(-0.5)
+        self._multiply, self._add = self.device.module.multiply, self.device.module.add
 
-    def __call__(self) -> None:
+    def work(self) -> None:
         """Add a·x to y, or take it away again."""
-        np.multiply(self.x, self.a, out=self._product)
-        np.add(self.y, self._product, out=self.y)
-        self.a = -self.a
+        self._multiply(self.x, self.a, out=self._product)
+        self._add(self.y, self._product, out=self.y)
+        self.a, self._minus_a = self._minus_a, self.a
 
     def flops(self) -> float:
         """2·N, or 4·N if complex."""
@@ -92,3 +76,7 @@ class AXPY(Kernel):
     def nbytes(self) -> int:
         """5·N·itemsize."""
         return 5 * self.size * self.dtype.itemsize
+
+    def memory(self) -> int:
+        """x, y and a·x."""
+        return 3 * self.size * self.dtype.itemsize

@@ -86,7 +86,8 @@ def test_all_problems_of_a_file_in_one_error(problems):
         ("sweep: {axes: {nodes: 3}}", "sweep.axes.nodes", ["3", "a list of the axis's values"]),
         ("sweep: {axes: {nodes: []}}", "sweep.axes.nodes", ["[]", "a list of the axis's values"]),
         ("sweep: {axis: {}}", "sweep.axis", ["unknown key", "Did you mean 'axes'?"]),
-        ("simulation: {kernels: []}", "simulation.kernels", ["[]", "a list (each: a mapping with the keys name"]),
+        ("simulation: {kernels: []}", "simulation", ["kernels: [] leaves an iteration without work", "mix"]),
+        ("simulation: {kernels: {}}", "simulation.kernels", ["{}", "a list of kernels"]),
     ],
 )
 def test_message(problems, content, key, expected):
@@ -129,7 +130,7 @@ def test_every_problem_of_a_kernel_is_told(problems):
 def test_ufuncs_are_numpy_functions_that_work_in_place():
     import numpy as np
 
-    from simai_rules.config.components import REAL_ONLY_UFUNCS, UFUNCS
+    from simai_rules.config.kernels import REAL_ONLY_UFUNCS, UFUNCS
 
     for dtype, ufuncs in [("float32", UFUNCS + REAL_ONLY_UFUNCS), ("complex128", UFUNCS)]:
         for name in ufuncs:

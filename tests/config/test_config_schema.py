@@ -26,7 +26,7 @@ def test_docstrings_are_its_descriptions():
         "Cores that a rank is bound to"
         in schema["$defs"]["TrainingConfig"]["properties"]["cores_per_rank"]["description"]
     )
-    assert schema["$defs"]["KernelConfig"]["properties"]["data_size"]["description"] == "Shape of the operands."
+    assert schema["$defs"]["KernelConfig"]["properties"]["data_size"]["description"].startswith("Shape of the operands")
 
 
 def test_limits_are_in_it():

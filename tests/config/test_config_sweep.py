@@ -257,7 +257,7 @@ AXES = {
     "nodes": st.integers(1, 512),
     "seed": st.integers(0, 2**63 - 1),
     "staging.timeout": st.floats(1e-9, 1e9),
-    "simulation.kernels.0.ufunc": st.sampled_from(["sin", "cos", "exp"]),
+    "simulation.kernels.0.dtype": st.sampled_from(["float32", "float64", "complex64"]),
     "backends.filesystem.folder": st.text(st.characters(codec="utf-8"), min_size=1),
     "training.model.hidden": st.lists(st.integers(1, 512), max_size=5),
     "training.run_time": st.none()

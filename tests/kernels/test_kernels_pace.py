@@ -55,6 +55,19 @@ def test_time_is_filled_with_calls_and_a_busy_finish(paced):
     assert done.start_ns > 0
 
 
+def test_work_is_told_apart_from_the_busy_finish_and_by_the_clock_of_the_device(monkeypatch):
+    clock = Clock(3 * MS)
+    monkeypatch.setattr(pace_module, "time", clock)
+    pace = Pace(clock.work, TooLong, device_ns=lambda: clock.calls * 2 * MS)
+    pace.calibrate()
+    done = pace.for_time(0.031)
+    assert 30 * MS <= done.work_ns <= 30 * MS + 2000
+    assert done.device_ns == 20 * MS
+    done = pace.for_count(4)
+    assert (done.work_ns, done.device_ns) == (done.elapsed_ns, 8 * MS)
+    assert pace.for_time(0.001).work_ns == 0
+
+
 def test_count_is_exact(paced):
     pace, clock = paced(MS)
     assert pace.for_count(7).calls == clock.calls == 7
