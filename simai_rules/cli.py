@@ -13,6 +13,8 @@ COMMANDS = {
     "init": "make a folder with an experiment of your own: Snakefile, config and profiles",
     "points": "list the points of a sweep with nodes, ranks and bytes moved, before anything runs",
     "schema": "print the JSON schema of config.yaml, for editors",
+    "fit": "make a component that takes as long as a real run did, from its log",
+    "doctor": "say what this machine offers, and how to get what is missing",
     "backend": "list the staging backends, test one against the contract, or begin one of your own",
     "clean": "remove what dead runs of yours have left on this node",
     "report": "summarize, plot and report whatever results a folder holds",

@@ -27,17 +27,22 @@ def models_of(annotation) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in models_of(part)]
 
 
-def leaves(model: type[BaseModel], prefix: str = ""):
-    """Every key of `model` that is not a block of keys, with its default."""
+def leaves(model: type[BaseModel], prefix: str = "", seen: set | None = None):
+    """Every key of `model` that is not a block of keys, with its default.
+
+    The blocks of a list, such as kernels, are documented where they come first; after that the list is a key.
+    """
+    seen = set() if seen is None else seen
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
         inner = [
             found for found in models_of(field.annotation) if found.__module__ != "simai_rules.config.distributions"
         ]
-        if inner:
-            repeated = "[]" if "list" in str(field.annotation) else ""
+        repeated = "list" in str(field.annotation)
+        if inner and not (repeated and seen >= set(inner)):
+            seen |= set(inner)
             for each in inner:
-                yield from leaves(each, f"{key}{repeated}.")
+                yield from leaves(each, f"{key}{'[]' if repeated else ''}.", seen)
         elif name != "type":
             yield key, field
 

@@ -1,4 +1,4 @@
-"""AI: a feed-forward net that learns from what was staged, at a given pace, and the verbs of a DataStore."""
+"""AI: a net that learns from what was staged, or infers, at a given pace, and the verbs of a DataStore."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from simai_rules.components.component import Component
 from simai_rules.components.ranks import Ranks
-from simai_rules.config.components import ModelConfig
 from simai_rules.config.messages import checked
+from simai_rules.config.models import ModelConfig
+from simai_rules.config.training import Task
 from simai_rules.errors import MissingProgram, UserError
 from simai_rules.kernels.pace import Pace, Paced
 
@@ -19,8 +20,12 @@ except ImportError as error:
         f"The training needs torch, which cannot be imported ({error}). Install it: pip install 'simai-rules[torch]'."
     ) from error
 
-from simai_rules.components.network import DataSet, feed_forward
+from simai_rules.components.data_set import DataSet
+from simai_rules.components.device import find_device
+from simai_rules.components.learning import Learner
+from simai_rules.components.network import build
 from simai_rules.components.process_group import ProcessGroup
+from simai_rules.components.weights import publish, take_newest, write_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,18 +37,20 @@ _CALIBRATION_STEPS = 10
 
 
 class AI(Component):
-    """One rank of a training (Adam, mean squared error) or of an inference.
+    """One rank of a training or of an inference.
 
         ai = AI(name="ai", server_info=server.get_server_info(), model=ModelConfig(features=7))
         ai.add_data(ai.stage_read("key"))
         seconds, steps = ai.train(run_time=0.061)
 
-    Where `ranks` are several, gradients are averaged over them (DDP over gloo), and `train` is called by all of them
-    equally often; their data may differ in size. Call `close`, or use the object in a `with`, to end the process group.
+    Where `ranks` are several, gradients are averaged over them (DDP over gloo, nccl or xccl), and `train` is called by
+    all of them equally often; their data may differ in size. Call `close`, or use the object in a `with`, to end the
+    process group.
 
-    server_info, timeout: as for Component. model: the net, a ModelConfig or its dict. seed: what weights and batches
-    depend on. rendezvous: a folder in which the ranks meet, see ProcessGroup. torch uses as many threads as `ranks`
-    says that this rank has cores; without that, what the environment says (OMP_NUM_THREADS) or all cores.
+    server_info, timeout: as for Component. model: the net, its data and how it learns, a ModelConfig or its dict.
+    seed: what weights and batches depend on. rendezvous: a folder in which the ranks meet, see ProcessGroup. torch uses
+    as many threads as `ranks` says that this rank has cores; without that, what the environment says (OMP_NUM_THREADS)
+    or all cores.
     """
 
     def __init__(
@@ -62,30 +69,51 @@ class AI(Component):
         if ranks.cores:
             torch.set_num_threads(len(ranks.cores))
         self.config = checked(f"model of {name}", ModelConfig, model or {})
-        self.data = DataSet(self.config, seed, ranks.rank)
+        device = find_device(self.config.device, ranks.local_rank)
+        self.data = DataSet(self.config, seed, ranks.rank, device)
+        net = build(self.config, seed)  # before the ranks meet: what cannot be made is told at once
         # A rank may rightly wait for the others as long as they may wait for their data.
-        self._group = ProcessGroup(ranks, rendezvous, 2 * timeout)
-        self.net = feed_forward(self.config, seed)
+        self._group = ProcessGroup(ranks, rendezvous, 2 * timeout, self.config.device)
+        self._learner = Learner(self.config, net, device, self._group)
+        self.net = self._learner.net
         """The net itself, without what distributes it."""
-        self._distributed = self._group.distribute(self.net)
-        self._optimizer = torch.optim.Adam(self.net.parameters(), lr=self.config.learning_rate)
-        self._criterion = torch.nn.MSELoss()
-        self._loss: torch.Tensor | None = None
+        self.version = 0
+        """Of its weights: how often it has published them, or which published ones it has taken."""
         self._training = Pace(self._step, self._too_long("a training step"))
         self._inference = Pace(self._forward, self._too_long("an inference"))
 
     @property
     def loss(self) -> float | None:
         """The loss of the last training step on this rank's batch; None before the first."""
-        return None if self._loss is None else float(self._loss)
+        return self._learner.loss
 
     def add_data(self, array: NDArray[Any]) -> int:
         """Make the rows of a staged array part of the data set and return how many were added.
 
-        A row is `features` inputs and one target; the newest `max_samples` rows are kept. Raises UserError where the
-        array holds no row.
+        A row is a sample, `config.row` numbers; what its eviction says of them are kept, max_samples at most. Raises
+        UserError where the array holds no row.
         """
         return self.data.add(array)
+
+    def publish(self, key: str = "model") -> int:
+        """Stage the weights as named arrays under `key`, for others to take, and return their version (1, 2, …)."""
+        self.version += 1
+        publish(self.store, key, self.net, self.version)
+        return self.version
+
+    def take_newest(self, key: str = "model", *, timeout: float | None = None) -> bool:
+        """Take the newest published weights of `key`; say whether they are newer than those that it has.
+
+        Waits up to `timeout` seconds (None: those of the component) for the first ones; then StagingTimeout is raised.
+        Raises UserError where they are those of another model.
+        """
+        before = self.version
+        self.version = take_newest(self.store, key, self.net, before, self._timeout if timeout is None else timeout)
+        return self.version > before
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights into a safetensors file, for `model.weights`; raises UserError where it cannot be."""
+        write_weights(path, self.net)
 
     def train(self, run_time: float | None = None, run_count: int | None = None) -> tuple[float, int]:
         """Train for `run_time` seconds or `run_count` optimizer steps (1 by default): return seconds and steps done.
@@ -108,29 +136,33 @@ class AI(Component):
             return self._training.for_time(run_time)
         return self._training.for_time(run_time, self._group.least(self._training.fitting(run_time)))
 
-    def prepare(self, run_time: float | None = None) -> None:
-        """Take the first steps of a training, which are slow, and learn how long one takes if there is a run_time.
+    def prepare(self, run_time: float | None = None, task: Task = "train") -> None:
+        """Take the first steps of `task`, which are slow, and learn how long one takes if there is a run_time.
 
-        All ranks call it; `train` does it if nobody has. Raises the errors of `train`.
+        All ranks call it; `train` and `infer` do it if nobody has. Raises their errors.
         """
         self._require_data()
+        pace = self._training if task == "train" else self._inference
         if run_time is None:
-            self._training.for_count(1)
+            pace.for_count(1)
         else:
-            self._calibrate(self._training, run_time, together=True)
+            self._calibrate(pace, run_time, together=task == "train")
 
     def infer(self, run_time: float | None = None, run_count: int | None = None) -> tuple[float, int]:
         """Run the net on batches for `run_time` seconds or `run_count` times (1 by default): return seconds and times.
 
         No rank waits for another. Raises UserError where there is no data yet, or one batch takes longer than run_time.
         """
+        paced = self.infer_paced(run_time, run_count)
+        return paced.elapsed_ns / 1e9, paced.calls
+
+    def infer_paced(self, run_time: float | None = None, run_count: int | None = None) -> Paced:
+        """Do what `infer` does, and say also when the first batch began."""
         self._require_data()
         if run_time is None:
-            paced = self._inference.for_count(run_count or 1)
-        else:
-            self._calibrate(self._inference, run_time, together=False)
-            paced = self._inference.for_time(run_time)
-        return paced.elapsed_ns / 1e9, paced.calls
+            return self._inference.for_count(run_count or 1)
+        self._calibrate(self._inference, run_time, together=False)
+        return self._inference.for_time(run_time)
 
     def close(self) -> None:
         """End the process group and the connection to the staging server."""
@@ -147,16 +179,10 @@ class AI(Component):
             pace.prepare(run_time)
 
     def _step(self) -> None:
-        inputs, targets = self.data.batch()
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = self._criterion(self._distributed(inputs), targets)
-        loss.backward()
-        self._optimizer.step()
-        self._loss = loss.detach()
+        self._learner.step(*self.data.batch())
 
     def _forward(self) -> None:
-        with torch.inference_mode():
-            self.net(self.data.batch()[0])
+        self._learner.infer(self.data.batch()[0])
 
     def _require_data(self) -> None:
         if len(self.data) == 0:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from simai_rules.components.coupling import check_point, ready_key, settle, stop_key
 from simai_rules.components.exchange import Sender, sender
-from simai_rules.components.payload import Payload
+from simai_rules.components.payload import Payload, payload_features
 from simai_rules.components.ranks import Ranks
 from simai_rules.components.simulation import Simulation
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
 from simai_rules.events.recorder import Recorder
+from simai_rules.lifecycle.run_folder import RunFolder
 from simai_rules.process import started_ns
 from simai_rules.staging.info import ServerInfo
 
@@ -19,9 +21,10 @@ from simai_rules.staging.info import ServerInfo
 def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> None:
     """Run simulation rank `ranks.rank` of `point` until its training rank says stop, or for max_iterations.
 
-    Events: init (from the start of the process); wait, for the training to begin; per iteration compute (per kernel),
-    iteration and poll (of the stop key); per snapshot write (with the status "ok", or "discarded" by a stream that had
-    no room), and wait: for room, so that no more than staging.in_flight snapshots, or a stream's queue, lie unread.
+    Events: init (from the start of the process); start; wait, for the training to begin; per iteration compute (per
+    kernel), barrier, iteration and poll (of the stop key); checkpoint; per snapshot write (with the status "ok", or
+    "discarded" by a stream that had no room), and wait: for room, so that no more than staging.in_flight snapshots, or
+    a stream's queue, lie unread.
 
     Raises UserError where the point cannot be run so, StagingError where staging fails.
     """
@@ -33,11 +36,14 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         rank=ranks.rank,
         seed=point.seed,
         repeat=point.repeat,
+        comm=ranks.comm,
+        claim=RunFolder(Path(info.run_folder)).claim if info.run_folder else None,
         recorder=recorder,
         timeout=point.staging.timeout,
     ) as simulation:
-        simulation.add_configured(config.kernels)
+        simulation.configure(config)
         simulation.prepare()
+        simulation.begin()
         writer = _Writer(point, simulation, recorder)
         settle()
         begin = started_ns()
@@ -46,11 +52,12 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         with sender(point, simulation.store, ranks.rank, recorder) as to_training:
             if point.warmup == 0:
                 recorder.phase = "measured"
+            together = simulation.collective
             for iteration in range(config.max_iterations):
                 simulation.run()
-                if (iteration + 1) % config.write_every == 0 and not writer.write(to_training, iteration):
-                    break
-                if writer.told_to_stop(iteration):
+                due = (iteration + 1) % config.write_every == 0
+                stop = (due and not writer.write(to_training, iteration)) or writer.told_to_stop(iteration)
+                if simulation.any_rank(stop) if together else stop:
                     break
 
 
@@ -64,7 +71,7 @@ class _Writer:
         self._payload = Payload(
             elements=point.elements,
             dtype=point.dtype,
-            features=point.training.model.features,
+            features=payload_features(point.training.model),
             seed=point.seed,
             repeat=point.repeat,
             rank=simulation.rank,

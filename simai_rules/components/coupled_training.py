@@ -21,8 +21,9 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
     """Run training rank `ranks.rank` of `point`: wait for the first snapshot, train for `iterations`, say stop.
 
     Events: init (from the start of the process, torch's import included); per iteration train (with its loss; wait_ns
-    is how long the rank waited for the others to begin) and iteration; per snapshot read (with the status "ok", "stale"
-    or "torn") and delete (not of a stream's); per look for a snapshot poll.
+    is how long the rank waited for the others to begin) or infer, and iteration; publish (of
+    the weights); per snapshot read (with the status "ok", "stale" or "torn") and delete (not of a stream's); per look
+    for a snapshot poll.
 
     Raises UserError where the point cannot be run so or nothing was measured, StagingError where staging fails.
     """
@@ -41,6 +42,8 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         timeout=point.staging.timeout,
     ) as ai:
         store = ai.store
+        if config.data == "synthetic":
+            ai.data.add_synthetic()
         settle()
         begin = started_ns()
         recorder.record("init", begin, time.perf_counter_ns() - begin)
@@ -50,13 +53,14 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
             if point.warmup == 0:
                 recorder.phase = "measured"
             reader.read(-1)
-            ai.prepare(target.mean() if target else None)
+            ai.prepare(target.mean() if target else None, config.task)
+            work = ai.train_paced if config.task == "train" else ai.infer_paced
             for iteration in range(config.iterations):
                 start = time.perf_counter_ns()
-                paced = ai.train_paced(target() if target else None)
+                paced = work(target() if target else None)
                 end = time.perf_counter_ns()
                 recorder.record(
-                    "train",
+                    config.task,
                     paced.start_ns,
                     paced.elapsed_ns,
                     iteration=iteration,
@@ -64,6 +68,10 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
                     loss=ai.loss,
                 )
                 recorder.record("iteration", start, end - start, iteration=iteration)
+                if ranks.rank == 0 and config.publish_every and (iteration + 1) % config.publish_every == 0:
+                    start = time.perf_counter_ns()
+                    ai.publish()
+                    recorder.record("publish", start, time.perf_counter_ns() - start, iteration=iteration, key="model")
                 if (iteration + 1) % config.read_every == 0:
                     reader.read_all_new(iteration)
             ai.stage_write(stop_key(ranks.rank), "stop")
@@ -81,7 +89,8 @@ class _Reader:
         """Take the next snapshot, waiting for it; its use is outside of the timed part."""
         step, status, snapshot = self._from_simulation.receive(iteration)
         if status == "ok":
-            self._ai.add_data(snapshot["data"])
+            if self._point.training.data == "store":
+                self._ai.add_data(snapshot["data"])
             self._measured += step >= self._point.warmup
         self._read += 1
         if step + 1 >= self._point.warmup:

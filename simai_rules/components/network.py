@@ -1,69 +1,104 @@
-"""The net of a training and the data that it learns from, in torch on the CPU."""
+"""The net of a training: one of our own by name, or the user's by import path, with the weights it begins with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from simai_rules.config.components import ModelConfig
+from simai_rules.components.nets import Autoencoder, ConvolutionalNet, GraphNet, Transformer, UNet
+from simai_rules.components.weights import load, read_weights
+from simai_rules.config.models import ModelConfig
 from simai_rules.errors import UserError
 
 
-def feed_forward(config: ModelConfig, seed: int) -> nn.Module:
-    """Return a net of `features` inputs, the hidden layers (tanh) and one output; its weights depend on `seed` only."""
-    widths = [config.features, *config.hidden, 1]
+def build(config: ModelConfig, seed: int) -> nn.Module:
+    """Return the net that `config` describes, in main memory; what is drawn for it depends on `seed` only.
+
+    Raises UserError where the import path, the file of weights or a name in `frozen` leads nowhere.
+    """
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         torch.manual_seed(seed)
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            layers += [nn.Linear(inputs, outputs), nn.Tanh()]
-        return nn.Sequential(*layers[:-1])
+        net = NETS[config.name](config) if config.name in NETS else _imported(config)
+    if config.weights:
+        load(net, read_weights(config.weights), config.weights)
+    _freeze(net, config.frozen)
+    return net
 
 
-class DataSet:
-    """The newest `max_samples` rows of what was staged: inputs (rows, features) and targets (rows, 1), float32."""
+def parameters(net: nn.Module) -> int:
+    """Return the number of weights of `net`."""
+    return sum(weight.numel() for weight in net.parameters())
 
-    def __init__(self, config: ModelConfig, seed: int, rank: int) -> None:
-        self._width = config.features + 1
-        self._batch = config.batch_size
-        self._most = config.max_samples
-        self._rows = torch.empty((0, self._width))
-        self._random = torch.Generator().manual_seed(seed * 1_000_003 + rank)
 
-    def __len__(self) -> int:
-        return len(self._rows)
+def _feed_forward(config: ModelConfig) -> nn.Module:
+    """F inputs, the hidden layers (tanh), O outputs. Weights: sum over the layers of inputs · outputs + outputs."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise([config.features, *config.hidden, config.outputs]):
+        layers += [nn.Linear(inputs, outputs), nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
 
-    def add(self, array: NDArray[Any]) -> int:
-        """Cut `array` into rows, add the newest of them, and return how many; the rest after the last row is left out.
 
-        Floats are taken as they are; integers are scaled by their type's largest value.
+NETS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "mlp": _feed_forward,
+    "cnn": ConvolutionalNet,
+    "unet": UNet,
+    "autoencoder": Autoencoder,
+    "transformer": Transformer,
+    "graph": GraphNet,
+}
 
-        Raises UserError where the array holds no whole row, or is neither of floats nor of integers.
-        """
-        values = np.asarray(array).reshape(-1)
-        rows = values.size // self._width
-        if rows == 0 or values.dtype.kind not in "fiu":
-            raise UserError(
-                f"An array of {values.size} values of {values.dtype} cannot be learned from: a row is {self._width} "
-                f"floats or integers ({self._width - 1} features and a target). Stage more, or set the model's "
-                "features."
-            )
-        kept = min(rows, self._most)
-        newest = values[(rows - kept) * self._width : rows * self._width].astype(np.float32)
-        if values.dtype.kind in "iu":
-            newest /= np.float32(np.iinfo(values.dtype).max)
-        added = torch.from_numpy(newest.reshape(kept, self._width))
-        self._rows = torch.cat([self._rows, added])[-self._most :]
-        return kept
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Return the inputs and targets of a random batch; of all rows where there are no more than a batch."""
-        rows = self._rows
-        if len(rows) > self._batch:
-            rows = rows[torch.randint(len(rows), (self._batch,), generator=self._random)]
-        return rows[:, :-1], rows[:, -1:]
+def _imported(config: ModelConfig) -> nn.Module:
+    """Make the user's net and try it on one sample, so that what does not fit is known before anything is coupled."""
+    module, _, name = config.name.partition(":")
+    try:
+        found = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise UserError(
+            f"model.name is {config.name}, but that cannot be imported ({type(error).__name__}: {error}). The module "
+            "has to be installed in the environment of the ranks, or lie in a folder of PYTHONPATH or in the one that "
+            "snakemake runs in."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"model.name is {config.name}, which is no class derived from torch.nn.Module.")
+    try:
+        net = found(**config.options)
+    except Exception as error:
+        raise UserError(
+            f"{config.name} cannot be made with model.options {config.options}: {type(error).__name__}: {error}"
+        ) from error
+    training = net.training
+    try:
+        with torch.no_grad():
+            result = net.eval()(torch.zeros(2, *config.input_shape))
+    except Exception as error:
+        raise UserError(
+            f"{config.name} does not take two samples of model.inputs, an array of shape {[2, *config.input_shape]}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    net.train(training)
+    shape = tuple(getattr(result, "shape", ()))
+    if shape != (2, *config.target_shape):
+        raise UserError(
+            f"{config.name} makes of two samples an array of shape {list(shape)}, but model.targets say "
+            f"{[2, *config.target_shape]}."
+        )
+    return net
+
+
+def _freeze(net: nn.Module, frozen: list[str]) -> None:
+    names = [name for name, _ in net.named_parameters()]
+    wrong = [start for start in frozen if not any(name.startswith(start) for name in names)]
+    if wrong:
+        raise UserError(
+            f"model.frozen: no weight's name begins with {', '.join(wrong)}. There are: {', '.join(names)}."
+        )
+    for name, weight in net.named_parameters():
+        if name.startswith(tuple(frozen)):
+            weight.requires_grad_(False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from simai_rules.kernels.sampling import generator
+
+if TYPE_CHECKING:
+    from simai_rules.config.models import ModelConfig
 
 Array = NDArray[Any]
 Status = Literal["ok", "stale", "torn"]
@@ -17,6 +20,15 @@ SLACK_ROWS = 1021
 """Rows beyond one message: so many steps pass before a window comes again. A prime, so that no period hides in it."""
 _CHUNK_ROWS = 65_536
 _SLOPE = 1.5
+
+
+def payload_features(model: ModelConfig) -> int:
+    """Return how many inputs the rows of a payload have that is to be learned by `model`.
+
+    A net of one target per sample can learn the rows as they are. The others take the same numbers as noise, cut
+    otherwise: rows of a whole image would make the data, which are made in advance, far too many.
+    """
+    return model.features if model.name == "mlp" and model.outputs == 1 else 7
 
 
 class Payload:

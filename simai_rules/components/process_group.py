@@ -1,4 +1,4 @@
-"""The ranks of a training as a torch process group over gloo: averaged gradients, decisions made together."""
+"""The ranks of a training as a torch process group: averaged gradients, decisions made together."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from simai_rules.components.device import GROUPS
 from simai_rules.components.ranks import Ranks
 
 
@@ -19,34 +20,41 @@ class ProcessGroup:
     """The process group of `ranks`; without other ranks, everything here is done alone.
 
     The ranks meet by a file in `folder` (one that all of them see; by default a temporary one of rank 0's node), so
-    that nothing listens for them; on one host gloo itself keeps to the loopback interface. A rank that waits for the
-    others for longer than `timeout` seconds raises torch's error.
+    that no port has to be agreed on; on one host gloo and nccl keep to the loopback interface. Gradients go over what
+    is made for the `device`: gloo (cpu), nccl (cuda), xccl (xpu). A rank that waits for the others for longer than
+    `timeout` seconds raises torch's error.
     """
 
-    def __init__(self, ranks: Ranks, folder: Path | None, timeout: float) -> None:
+    def __init__(self, ranks: Ranks, folder: Path | None, timeout: float, device: str = "cpu") -> None:
         self.alone = ranks.comm is None or ranks.size == 1
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if ranks.comm is None or ranks.size == 1:
             return
         hosts = ranks.comm.allgather(ranks.host)
         if len(set(hosts)) == 1:
-            os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+            os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
         if folder is None and ranks.rank == 0:
             self._folder = tempfile.TemporaryDirectory(prefix="simai-rules-rendezvous-")
             folder = Path(self._folder.name)
         # A name of its own, for a file that an earlier group has left would lead these ranks astray.
         file = ranks.comm.bcast(None if folder is None else str(folder / f"rendezvous-{secrets.token_hex(8)}"))
         dist.init_process_group(
-            "gloo",
+            GROUPS[device],
             store=dist.FileStore(file, ranks.size),
             rank=ranks.rank,
             world_size=ranks.size,
             timeout=timedelta(seconds=timeout),
         )
 
-    def distribute(self, net: nn.Module) -> nn.Module:
-        """Return `net` with gradients that are averaged over the ranks, starting from rank 0's weights."""
-        return net if self.alone else nn.parallel.DistributedDataParallel(net)
+    def distribute(self, net: nn.Module, device: torch.device, *, share_buffers: bool) -> nn.Module:
+        """Return `net` with gradients that are averaged over the ranks, starting from rank 0's weights.
+
+        share_buffers: rank 0's buffers, such as a batch norm's means, are those of all in each step.
+        """
+        if self.alone or not any(weight.requires_grad for weight in net.parameters()):
+            return net
+        ids = None if device.type == "cpu" else [device]
+        return nn.parallel.DistributedDataParallel(net, device_ids=ids, broadcast_buffers=share_buffers)
 
     def least(self, value: int) -> int:
         """Return the least `value` of all ranks; all of them have to call it."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simai_rules.components.component import Component
 from simai_rules.components.kernel_run import KernelRun
-from simai_rules.config.base import Strict
-from simai_rules.config.components import KernelConfig
+from simai_rules.components.phases import Done, Phases, factor_of, run_all
+from simai_rules.components.together import Together
+from simai_rules.config.kernels import KernelConfig
 from simai_rules.config.messages import checked
+from simai_rules.config.simulation import SimulationConfig
 from simai_rules.errors import ConfigError, UserError
+from simai_rules.kernels.check import check_kernels
 from simai_rules.kernels.pace import Paced
 
 if TYPE_CHECKING:
@@ -20,14 +23,16 @@ if TYPE_CHECKING:
     from simai_rules.staging.info import ServerInfo
 
 
-class _Kernels(Strict):
-    """What init_from_dict takes."""
+class _Iteration(NamedTuple):
+    """What was done in an iteration, the wait for the other ranks after it, and the checkpoint after that."""
 
-    kernels: list[KernelConfig]
+    kernels: Done
+    barrier: Paced | None
+    checkpoint: Done
 
 
 class Simulation(Component):
-    """One rank of a simulation: in each iteration all its kernels run one after another.
+    """One rank of a simulation: in each iteration its kernels run one after another, and a branch of its mix.
 
     Its BLAS uses the threads that the environment says (OMP_NUM_THREADS and its like, set before Python starts; the
     launcher does). Without a launcher, set them to 1 or to the cores that are yours: BLAS takes all cores otherwise,
@@ -38,8 +43,10 @@ class Simulation(Component):
         simulation.run(nsteps=10)
         simulation.stage_write("key", array)
 
-    server_info, timeout: as for Component. rank, seed, repeat: what the operands and the drawn run times depend on.
-    recorder: gets an event per kernel and iteration, and one per iteration.
+    server_info, timeout: as for Component. rank, seed, repeat: what the operands and all that is drawn depend on: the
+    same numbers give the same sequence. comm: the communicator of mpi4py of all ranks, if there are several. claim:
+    called with the path of each folder that a kernel is about to make. recorder: gets an event per kernel ("compute")
+    and iteration, barrier, start and checkpoint.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class Simulation(Component):
         rank: int = 0,
         seed: int = 0,
         repeat: int = 0,
+        comm: Any | None = None,
+        claim: Callable[[Path], None] | None = None,
         recorder: Recorder | None = None,
         timeout: float = 120.0,
     ) -> None:
@@ -59,8 +68,12 @@ class Simulation(Component):
         """Iterations done."""
         self._seed, self._repeat = seed, repeat
         self._recorder = recorder
-        self._kernels: list[KernelRun] = []
-        self._prepared = False
+        self._comm, self._claim = comm, claim
+        self._together = Together(comm, timeout)
+        self._barrier = False
+        self._factor = 1.0
+        self._phases = Phases(None, self._make, seed, repeat)
+        self._prepared = self._begun = False
 
     def add_kernel(
         self,
@@ -69,88 +82,159 @@ class Simulation(Component):
         run_time: Any = None,
         run_count: Any = None,
         data_size: Sequence[int] | None = None,
-        dtype: str | None = None,
-        ufunc: str | None = None,
+        **further: Any,
     ) -> None:
         """Add the kernel `name` (see simai_rules.kernels) to each iteration.
 
         run_time (seconds) or run_count (calls; 1 if neither is given): a number, or a distribution such as
-        `{"normal": {"mean": 0.031, "std": 0.002}}`. data_size, dtype, ufunc: see KernelConfig.
+        `{"normal": {"mean": 0.031, "std": 0.002}}`. data_size and further options (dtype, device, …): see KernelConfig.
 
         Raises ConfigError for an unknown name or an option that is not valid, UserError where the kernel cannot be
         made.
         """
-        options = {"run_time": run_time, "run_count": run_count, "data_size": data_size, "dtype": dtype, "ufunc": ufunc}
+        options = {"run_time": run_time, "run_count": run_count, "data_size": data_size, **further}
         given = {key: value for key, value in options.items() if value is not None}
         if data_size is not None:
             given["data_size"] = list(data_size)
-        self._add(checked(f"kernel {name!r}", KernelConfig, {"name": name} | given))
+        kernel = checked(f"kernel {name!r}", KernelConfig, {"name": name} | given)
+        self._phases.steps.append(self._make(kernel, f"kernel {len(self._phases.steps)}"))
+        self._prepared = False
 
     def init_from_dict(self, config: dict[str, Any]) -> None:
-        """Add the kernels of `{"kernels": [{"name": "MatMulSimple2D", "run_time": 0.031}, …]}`.
+        """Add what `{"kernels": [{"name": "MatMulSimple2D", "run_time": 0.031}, …]}` says.
+
+        All keys of a SimulationConfig are taken; those that concern a coupled run mean nothing here.
 
         Raises ConfigError that lists all problems.
         """
-        self._add_all("the dict", config)
+        self.configure(checked("the dict", SimulationConfig, config))
 
     def init_from_json(self, path: str | Path) -> None:
-        """Add the kernels of a JSON file with the content that init_from_dict takes; raises ConfigError."""
+        """Add what a JSON file with the content that init_from_dict takes says; raises ConfigError."""
         try:
             config = json.loads(Path(path).read_text())
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
         except ValueError as error:
             raise ConfigError(f"{path} is not JSON: {error}") from error
-        self._add_all(str(path), config)
+        self.configure(checked(str(path), SimulationConfig, config))
 
-    def add_configured(self, kernels: Sequence[KernelConfig]) -> None:
-        """Add kernels whose config was checked already."""
-        for kernel in kernels:
-            self._add(kernel)
+    def configure(self, config: SimulationConfig) -> None:
+        """Add what `config`, which was checked already, says: its kernels come after those that are there.
+
+        Its mix, start, checkpoint, imbalance and barrier take the place of those that are there. Raises UserError with
+        every reason why a kernel cannot be made here, before any of them is.
+        """
+        check_kernels(config.all_kernels(), 1 if self._comm is None else self._comm.Get_size())
+        self._factor = factor_of(config.imbalance, seed=self._seed, repeat=self._repeat, rank=self.rank)
+        self._barrier = config.barrier
+        before = self._phases.steps
+        self._phases = Phases(config, self._make, self._seed, self._repeat)
+        self._phases.steps[:0] = before
+        self._prepared = self._begun = False
+
+    @property
+    def collective(self) -> bool:
+        """Whether the ranks have to run equally many iterations, because they wait for each other in them."""
+        return self._barrier or any(kernel.collective for kernel in self._phases.all())
+
+    def any_rank(self, mine: bool) -> bool:
+        """Return whether it is true on any rank; all of them have to call it."""
+        return self._together.any(mine)
 
     def prepare(self) -> None:
         """Calibrate the kernels that run by time, outside of any iteration; `run` does it if nobody has.
 
         Raises UserError where one call of a kernel takes longer than its run_time.
         """
-        for kernel in self._kernels:
+        for kernel in self._phases.all():
             kernel.prepare()
         self._prepared = True
 
+    def begin(self) -> None:
+        """Run what comes once, before the first iteration; `run` does it if nobody has. Raises the errors of `run`."""
+        if not self._prepared:
+            self.prepare()
+        self._begun = True
+        if self._phases.start:
+            self._record_phase("start", run_all(self._phases.start), -1)
+
     def run(self, nsteps: int = 1) -> list[float]:
-        """Run `nsteps` iterations and return the seconds that each took.
+        """Run `nsteps` iterations and return the seconds that each took, its barrier included, a checkpoint not.
 
         Raises UserError where there is no kernel, or one call of a kernel takes longer than its run_time.
         """
-        if not self._kernels:
+        if not (self._phases.steps or self._phases.mix.branches):
             raise UserError(f"{self.name} has no kernel to run. Add one: add_kernel('MatMulSimple2D', run_time=0.03).")
         if not self._prepared:
             self.prepare()
-        iterations = [self._iterate() for _ in range(nsteps)]
+        if not self._begun:
+            self.begin()
+        iterations = [self._iterate(self.iteration + number) for number in range(1, nsteps + 1)]
         # Recording comes after all of them. Its code and data are cold after a kernel: in between it costs more
         # than iterations may err.
         return [self._record(done) for done in iterations]
 
-    def _iterate(self) -> list[Paced]:
-        work = [(kernel.run, kernel.draw()) for kernel in self._kernels]
-        return [run(amount) for run, amount in work]
+    def close(self) -> None:
+        """Remove what the kernels made, and end the connection to the staging server."""
+        for kernel in self._phases.all():
+            kernel.close()
+        super().close()
 
-    def _record(self, done: list[Paced]) -> float:
-        """Note what the kernels of one iteration took; return its seconds, from the first's start to the last's end."""
-        start = done[0].start_ns
-        elapsed = done[-1].start_ns + done[-1].elapsed_ns - start
+    def _iterate(self, number: int) -> _Iteration:
+        """Run the iteration `number`, counted from 1."""
+        kernels = run_all(self._phases.iteration())
+        barrier = self._together.barrier() if self._barrier else None
+        return _Iteration(kernels, barrier, run_all(self._phases.checkpoint) if self._phases.due(number) else [])
+
+    def _record(self, done: _Iteration) -> float:
+        """Note an iteration; return its seconds, from its first kernel's start to the end of the last or barrier."""
+        last = done.barrier or done.kernels[-1][1]
+        start = done.kernels[0][1].start_ns
+        elapsed = last.start_ns + last.elapsed_ns - start
         if self._recorder is not None:
-            record = self._recorder.record
-            for kernel, (begin, duration, _) in zip(self._kernels, done, strict=True):
-                record("compute", begin, duration, iteration=self.iteration, kernel=kernel.name)
-            record("iteration", start, elapsed, iteration=self.iteration)
+            self._record_kernels(done.kernels, self.iteration)
+            if done.barrier is not None:
+                self._recorder.record("barrier", last.start_ns, last.elapsed_ns, iteration=self.iteration)
+            self._recorder.record("iteration", start, elapsed, iteration=self.iteration)
+        if done.checkpoint:
+            self._record_phase("checkpoint", done.checkpoint, self.iteration)
         self.iteration += 1
         return elapsed / 1e9
 
-    def _add_all(self, source: str, config: Any) -> None:
-        self.add_configured(checked(source, _Kernels, config).kernels)
+    def _record_phase(self, phase: str, done: Done, iteration: int) -> None:
+        if self._recorder is None:
+            return
+        first, last = done[0][1], done[-1][1]
+        self._record_kernels(done, iteration)
+        self._recorder.record(
+            phase, first.start_ns, last.start_ns + last.elapsed_ns - first.start_ns, iteration=iteration
+        )
 
-    def _add(self, config: KernelConfig) -> None:
-        self._prepared = False
-        purpose = f"{self.name} kernel {len(self._kernels)}"
-        self._kernels.append(KernelRun(config, seed=self._seed, repeat=self._repeat, rank=self.rank, purpose=purpose))
+    def _record_kernels(self, done: Done, iteration: int) -> None:
+        if self._recorder is not None:
+            for kernel, paced in done:
+                self._recorder.record(
+                    "compute",
+                    paced.start_ns,
+                    paced.elapsed_ns,
+                    iteration=iteration,
+                    kernel=kernel.name,
+                    calls=paced.calls,
+                    work_ns=paced.work_ns,
+                    device_ns=paced.device_ns,
+                    flops=kernel.flops * paced.calls,
+                    nbytes=kernel.nbytes * paced.calls,
+                )
+
+    def _make(self, config: KernelConfig, purpose: str) -> KernelRun:
+        return KernelRun(
+            config,
+            seed=self._seed,
+            repeat=self._repeat,
+            rank=self.rank,
+            purpose=f"{self.name} {purpose}",
+            factor=self._factor,
+            comm=self._comm,
+            claim=self._claim,
+        )

@@ -1,10 +1,11 @@
 """What a point will take, worked out from its config before anything runs.
 
-With T = training iterations × mean of the training's run_time, t = sum of the means of the kernels' run_time, and
-w = write_every, per simulation rank:
+With T = training iterations × mean of the training's run_time, t = sum of the means of the kernels' run_time (those of
+a mix by their weights, those of a checkpoint by its share, all by the imbalance), and w = write_every, per simulation
+rank:
 
 - The training starts when the first snapshot is there, after w·t, and the simulation goes on until the training ends,
-  so seconds = w·t + T and snapshots = 1 + floor(T / (w·t)), at most max_iterations // w.
+  so seconds = start + w·t + T and snapshots = 1 + floor(T / (w·t)), at most max_iterations // w.
 - bytes moved = snapshots × elements × bytes per element × simulation ranks × 2 (each is written and read once).
 
 Staging, start-up and waiting for cores come on top, so the seconds are a lower bound. Where a run time is not given (an
@@ -56,7 +57,7 @@ def estimate(point: Point) -> Estimate:
         message_bytes=message,
         snapshots=snapshots,
         bytes_moved=None if snapshots is None else snapshots * message * simulation_ranks * 2,
-        seconds=None if training is None or between is None else between + training,
+        seconds=None if training is None or between is None else _start_seconds(point) + between + training,
     )
 
 
@@ -105,9 +106,25 @@ def _training_seconds(point: Point) -> float | None:
 
 
 def _seconds_between_snapshots(point: Point) -> float | None:
-    times = [kernel.run_time for kernel in point.simulation.kernels]
-    known = [mean(time) for time in times if time is not None]
-    return point.simulation.write_every * sum(known) if len(known) == len(times) else None
+    simulation = point.simulation
+    weights = [(1.0, simulation.kernels), (1 / simulation.checkpoint.every, simulation.checkpoint.kernels)]
+    every = sum(branch.weight for branch in simulation.mix)
+    weights += [(branch.weight / every, branch.kernels) for branch in simulation.mix]
+    shares = [(weight, kernel.run_time) for weight, kernels in weights for kernel in kernels]
+    known = [weight * mean(time) for weight, time in shares if time is not None]
+    return simulation.write_every * _factor(point) * sum(known) if len(known) == len(shares) else None
+
+
+def _start_seconds(point: Point) -> float:
+    """Return the known seconds of what runs once, before the first iteration."""
+    times = [kernel.run_time for kernel in point.simulation.start.kernels]
+    return _factor(point) * sum(mean(time) for time in times if time is not None)
+
+
+def _factor(point: Point) -> float:
+    """Return the imbalance of the slowest rank, which all wait for, or the mean of what is drawn."""
+    imbalance = point.simulation.imbalance
+    return max(imbalance) if isinstance(imbalance, list) else mean(imbalance)
 
 
 def _snapshots(point: Point, training: float, between: float) -> int:

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from simai_rules.config.base import NaturalInt, Positive, PositiveInt, Says, Strict, as_number
-from simai_rules.config.components import DataDtype, SimulationConfig, TrainingConfig
+from simai_rules.config.components import DataDtype
 from simai_rules.config.registry import BackendConfig, BackendName, BackendOptions
+from simai_rules.config.simulation import SimulationConfig
 from simai_rules.config.system import SystemConfig
+from simai_rules.config.training import TrainingConfig
 
 POINT_FORMAT = 1
 
@@ -123,10 +125,13 @@ class Point(PointSettings):
                 f"simulation.ranks_per_node is {self.simulation.ranks_per_node}, "
                 f"training.ranks_per_node is {self.training.ranks_per_node}"
             )
-        row = self.training.model.features + 1
-        if self.elements < row:
+        if problem := self.simulation.wrong_for(self.nodes_per_component * self.simulation.ranks_per_node):
+            raise ValueError(problem)
+        model = self.training.model
+        if self.elements < model.row:
+            size = "training.model.features + 1" if model.name == "mlp" and model.outputs == 1 else f"its {model.name}"
             raise ValueError(
-                f"the training cuts a message into rows of training.model.features + 1 = {row} elements, "
-                f"but elements is {self.elements}"
+                f"the training cuts a message into rows of {size} = {model.row} elements, but elements is "
+                f"{self.elements}"
             )
         return self

@@ -7,7 +7,7 @@ import torch
 
 from simai_rules.components.ai import AI
 from simai_rules.components.ranks import Ranks
-from simai_rules.config.components import ModelConfig
+from simai_rules.config.models import ModelConfig
 
 ROWS = 48
 STEPS = 30
@@ -33,6 +33,19 @@ def joined(size: int) -> dict:
     return {"weights": weights(ai), "first": first, "loss": ai.loss}
 
 
+GRAPH = {"name": "graph", "features": 1, "outputs": 1, "shape": [2], "hidden": [4, 4], "optimizer": "sgd"}
+"""On the numbers of the same rows: 60 samples of 4."""
+
+
+def of_a_graph(ranks: Ranks | None, arrays: list[np.ndarray]) -> dict:
+    """Weights and loss of a graph network after some steps, on the samples of `arrays` in one batch."""
+    size = sum(array.size for array in arrays) // 4
+    with AI(model={**GRAPH, "batch_size": size, "frozen": ["first"]}, seed=5, ranks=ranks) as ai:
+        ai.add_data(np.concatenate(arrays))
+        ai.train(run_count=4)
+        return {"weights": weights(ai), "loss": ai.loss}
+
+
 def main() -> None:
     ranks = Ranks.from_environment()
     with AI(model=ModelConfig(features=4, hidden=[16], batch_size=ROWS), seed=3, ranks=ranks) as ai:
@@ -46,10 +59,12 @@ def main() -> None:
         inferred = ai.infer(run_count=ranks.rank + 1)[1]
         mine = {"by_count": by_count, "times": times, "inferred": inferred, "weights": weights(ai)}
         threads = torch.get_num_threads()
+    graph = of_a_graph(ranks, [rows(ranks.rank)])
     group_left = torch.distributed.is_initialized()
-    every = ranks.comm.gather(mine | {"threads": threads, "group_left": group_left})
+    every = ranks.comm.gather(mine | {"threads": threads, "group_left": group_left, "graph": graph})
     if ranks.rank == 0:
-        print(json.dumps({"ranks": every, "joined": joined(ranks.size)}))
+        graph = of_a_graph(None, [rows(rank) for rank in range(ranks.size)])
+        print(json.dumps({"ranks": every, "joined": joined(ranks.size) | {"graph": graph}}))
     ranks.finalize()
 
 

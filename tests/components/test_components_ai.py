@@ -6,7 +6,7 @@ import torch
 
 from simai_rules.components.ai import AI
 from simai_rules.components.payload import Payload
-from simai_rules.config.components import ModelConfig
+from simai_rules.config.models import ModelConfig
 from simai_rules.errors import ConfigError, UserError
 from simai_rules.staging.info import ServerInfo
 
@@ -80,9 +80,9 @@ def test_the_newest_rows_are_kept():
     assert ai.add_data(numbers[: 4 * 6]) == 6
     assert ai.add_data(numbers[4 * 6 :].reshape(1, -1)) == 8
     assert len(ai.data) == 10
-    np.testing.assert_array_equal(ai.data._rows.numpy(), numbers[16:56].reshape(10, 4))
+    np.testing.assert_array_equal(ai.data.rows().numpy(), numbers[16:56].reshape(10, 4))
     assert ai.add_data(numbers) == 10
-    np.testing.assert_array_equal(ai.data._rows.numpy(), numbers[16:56].reshape(10, 4))
+    np.testing.assert_array_equal(ai.data.rows().numpy(), numbers[16:56].reshape(10, 4))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64"])
@@ -90,7 +90,7 @@ def test_integers_are_scaled(dtype):
     limits = np.iinfo(dtype)
     ai = AI(model=SMALL)
     ai.add_data(np.array([limits.min, 0, limits.max // 2, limits.max], dtype))
-    np.testing.assert_allclose(ai.data._rows.numpy(), [[-1, 0, 0.5, 1]], rtol=1e-6)
+    np.testing.assert_allclose(ai.data.rows().numpy(), [[-1, 0, 0.5, 1]], rtol=1e-6)
 
 
 def test_batches_hold_rows_of_the_data():

@@ -34,6 +34,12 @@ def test_the_result_is_that_of_one_process_with_the_joined_batch(seen):
     assert ranks[0]["first"] != ranks[1]["first"]
 
 
+def test_so_is_that_of_another_model_with_frozen_weights(seen):
+    joined, ranks = seen["joined"]["graph"], [rank["graph"] for rank in seen["ranks"]]
+    assert ranks[0]["weights"] == ranks[1]["weights"] == pytest.approx(joined["weights"], abs=1e-6)
+    assert sum(rank["loss"] for rank in ranks) / len(ranks) == pytest.approx(joined["loss"], rel=1e-4)
+
+
 def test_the_ranks_take_equally_many_steps_in_their_time(seen):
     first, second = ([steps for _, steps in rank["times"]] for rank in seen["ranks"])
     assert first == second

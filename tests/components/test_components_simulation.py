@@ -62,7 +62,7 @@ def test_run_count_is_exact(monkeypatch):
     simulation.add_kernel("GenerateRandomNumber", run_count=3, data_size=[10])
     simulation.add_kernel("ScatterAdd", data_size=[10])
     calls = []
-    for run in simulation._kernels:
+    for run in simulation._phases.steps:
         monkeypatch.setattr(run._pace, "_call", lambda name=run.config.name: calls.append(name))
     simulation.run(2)
     assert calls == [*["GenerateRandomNumber"] * 3, "ScatterAdd"] * 2
@@ -74,7 +74,7 @@ def test_counts_from_a_distribution(monkeypatch):
         "AXPY", run_count={"histogram": {"values": [1, 4], "probabilities": [0.5, 0.5]}}, data_size=[9]
     )
     calls = []
-    monkeypatch.setattr(simulation._kernels[0]._pace, "_call", lambda: calls.append(1))
+    monkeypatch.setattr(simulation._phases.steps[0]._pace, "_call", lambda: calls.append(1))
     counts = set()
     for _ in range(30):
         simulation.run()
@@ -90,7 +90,7 @@ def test_from_dict_and_json(tmp_path):
     first, second = Simulation(), Simulation()
     first.init_from_dict(config)
     second.init_from_json(file)
-    assert [run.config for run in first._kernels] == [run.config for run in second._kernels]
+    assert [run.config for run in first._phases.steps] == [run.config for run in second._phases.steps]
     assert len(second.run()) == 1
 
 
@@ -108,11 +108,12 @@ def test_a_call_longer_than_its_run_time_names_a_size_that_fits():
 @pytest.mark.parametrize(
     ("options", "messages"),
     [
-        ({"name": "MatMul"}, ["'MatMul' is not known", "Allowed: MatMulSimple2D"]),
+        ({"name": "MatMul"}, ["'MatMul' is no kernel", "There are: MatMulSimple2D"]),
         ({"name": "AXPY", "run_time": -1.0}, ["run_time: -1.0"]),
         ({"name": "AXPY", "run_time": 1.0, "run_count": 2}, ["run_time or run_count, not both"]),
         ({"name": "AXPY", "data_size": [0]}, ["data_size[0]: 0"]),
         ({"name": "AXPY", "dtype": "float16"}, ["'float16' is not known", "float32"]),
+        ({"name": "AXPY", "devise": "cuda"}, ["devise: unknown key. Did you mean 'device'?"]),
     ],
 )
 def test_what_is_no_kernel(options, messages):

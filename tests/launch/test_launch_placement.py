@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simai_rules.config.backends import FilesystemConfig
-from simai_rules.config.components import SimulationConfig, TrainingConfig
 from simai_rules.config.experiment import Point
+from simai_rules.config.simulation import SimulationConfig
 from simai_rules.config.system import SystemConfig
+from simai_rules.config.training import TrainingConfig
 from simai_rules.launch.placement import ImpossiblePlacement, place
 
 

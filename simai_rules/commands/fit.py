@@ -1,0 +1,81 @@
+"""`simai-rules fit`: a component that imitates a real run, from its log."""
+
+import argparse
+from pathlib import Path
+
+from simai_rules.errors import UserError
+
+HELP = """Make the config of a component that takes as long as a real run did, from its log: a CSV file of iteration
+times, a nekRS-style log with the time of each step, or the text that darshan-parser prints.
+
+  simai-rules fit nekrs.log --check
+writes fit/component.yaml, whose keys go into your config.yaml, and a figure; --check runs the mini-app that it
+describes, and says how far the distribution of its iteration times is from that of the log."""
+
+_CHECK_S = 60.0
+_WHOLE_CORE = 0.98
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the log and how it is read, fitted and checked."""
+    parser.add_argument("log", type=Path, metavar="LOG", help="the log of a real run")
+    parser.add_argument(
+        "--component", choices=["simulation", "training"], default="simulation", help="what imitates it"
+    )
+    parser.add_argument("--column", metavar="NAME", help="the column of a CSV file that holds iteration times")
+    parser.add_argument(
+        "--skip", type=int, default=0, metavar="N", help="leading iterations that are start-up (default: 0)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("fit"), metavar="FOLDER", help="default: fit")
+    parser.add_argument("--check", action="store_true", help="run the mini-app and compare its iteration times")
+    parser.add_argument("--steps", type=int, metavar="N", help="iterations of --check (default: about a minute)")
+    parser.add_argument("--seed", type=int, default=0, help="of what the mini-app draws (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, write, check, draw."""
+    if args.skip < 0 or (args.steps is not None and args.steps < 1) or args.seed < 0:
+        raise UserError("--skip and --seed have to be 0 or more, --steps 1 or more.")
+    import numpy as np
+
+    from simai_rules.analysis.figures.style import save
+    from simai_rules.fit.component import write_component
+    from simai_rules.fit.distribution import chance_distance, fit, two_sample_distance
+    from simai_rules.fit.figure import draw
+    from simai_rules.fit.log import read_log
+    from simai_rules.fit.miniapp import run_miniapp
+
+    log = read_log(args.log, column=args.column, skip=args.skip)
+    fits = fit(log.seconds)
+    low, middle, high = np.percentile(log.seconds, [2.5, 50, 97.5])
+    print(
+        f"{args.log}: {log.kind}, {len(log.seconds)} iterations, median {middle:.4g} s, "
+        f"95 % between {low:.4g} s and {high:.4g} s"
+    )
+    if log.written:
+        print(f"Each of them ends with {log.written / 1e6:.4g} MB of output per rank.")
+    for number, each in enumerate(fits):
+        mark = "  <- chosen" if number == 0 else ""
+        print(f"  {each.kind:<10} KS distance {each.distance:.3f} from unseen times; {each.describe()}{mark}")
+    written = write_component(args.output, log, fits[0], args.component)
+    times = None
+    if args.check:
+        mean = float(log.iterations.mean())
+        steps = args.steps or max(2, min(len(log.iterations), int(_CHECK_S / mean)))
+        ran = run_miniapp(written[0], steps, args.seed, log.start + steps * mean)
+        times = log.as_written(np.asarray(ran.seconds))
+        distance = two_sample_distance(log.as_written(log.iterations), times)
+        chance = chance_distance(len(log.iterations), steps)
+        verdict = "no more than" if distance <= chance else "more than"
+        print(
+            f"The mini-app: {steps} iterations, median {np.median(times):.4g} s; two-sample KS distance from the log "
+            f"{distance:.3f}, {verdict} chance makes of equal distributions in 95 % of all cases ({chance:.3f})"
+        )
+        if ran.share < _WHOLE_CORE and not log.written:
+            print(
+                f"It had a core for only {ran.share:.0%} of its time, because others use this machine, so the distance "
+                "is theirs as well. Check again where it is idle."
+            )
+    written += save(draw(log, fits, times), args.output)
+    print("Written: " + ", ".join(map(str, written)))
+    return 0

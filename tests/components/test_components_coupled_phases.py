@@ -1,0 +1,75 @@
+"""A coupled run with start, mix, checkpoints, imbalance and a barrier, and a training that infers with a cnn."""
+
+from collections import defaultdict
+
+import pytest
+from coupled_runs import CoupledRun, finish
+
+from simai_rules.events.store import read_events
+
+KERNEL = {"name": "AXPY", "data_size": [64]}
+SIMULATION = {
+    "kernels": [{**KERNEL, "run_time": 0.004}],
+    "mix": [{"weight": 2, "kernels": [{**KERNEL, "run_count": 3}]}, {"kernels": [{"name": "FFT", "data_size": [64]}]}],
+    "start": {"kernels": [{**KERNEL, "run_time": 0.05}]},
+    "checkpoint": {"every": 7, "kernels": [KERNEL]},
+    "imbalance": [1.0, 2.0],
+    "barrier": True,
+}
+TRAINING = {
+    "task": "infer",
+    "data": "synthetic",
+    "publish_every": 10,
+    "model": {"name": "cnn", "features": 1, "shape": [4, 4], "hidden": [4], "batch_size": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    """Events by (component, rank, operation), in the order of recording."""
+    coupled = CoupledRun(tmp_path_factory.mktemp("phases"), simulation=SIMULATION, training=TRAINING)
+    ended = finish(coupled.start("simulation"), coupled.start("training"))
+    assert [code for code, _ in ended] == [0, 0], "".join(output for _, output in ended)
+    assert coupled.failures() == {}
+    found = defaultdict(list)
+    for component in ("simulation", "training"):
+        for event in read_events(coupled.folder / f"{component}.parquet").to_pylist():
+            found[component, event["rank"], event["operation"]].append(event)
+    return found
+
+
+def test_ranks_that_wait_for_each_other_end_with_the_same_iteration(events):
+    first, second = (events["simulation", rank, "iteration"] for rank in (0, 1))
+    assert len(first) == len(second) > 7
+    assert len(events["simulation", 0, "barrier"]) == len(first)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_start_and_checkpoints(events, rank):
+    [start] = events["simulation", rank, "start"]
+    assert start["duration_ns"] >= (1 + rank) * 50_000_000
+    checkpoints = [event["iteration"] for event in events["simulation", rank, "checkpoint"]]
+    assert checkpoints == list(range(6, len(events["simulation", rank, "iteration"]), 7))
+
+
+def test_both_ranks_took_the_same_branches_and_one_of_them_is_slower(events):
+    def branches(rank):
+        return [(event["iteration"], event["kernel"]) for event in events["simulation", rank, "compute"]]
+
+    assert branches(0) == branches(1)
+    assert {kernel for _, kernel in branches(0)} == {"AXPY", "FFT"}
+    counts = {rank: {event["calls"] for event in events["simulation", rank, "compute"]} for rank in (0, 1)}
+    assert {3} <= counts[0]
+    assert {6} <= counts[1]  # run_count 3, and this rank has twice the work
+
+
+def test_snapshots_are_read_though_others_are_inferred_with(events):
+    for rank in (0, 1):
+        assert {event["status"] for event in events["training", rank, "read"]} == {"ok"}
+        assert len(events["training", rank, "infer"]) == 40
+        assert events["training", rank, "train"] == []
+
+
+def test_rank_0_published_its_weights(events):
+    assert [event["iteration"] for event in events["training", 0, "publish"]] == [9, 19, 29, 39]
+    assert events["training", 1, "publish"] == []
