@@ -65,6 +65,7 @@ class Job:
     logs: tuple[str, ...]
     shellcmd: str
     started: float
+    outputs: tuple[str, ...] = ()
     culprit: bool = False
     """Snakemake reported that this job's own command failed; its peers in the group were killed for it."""
 

@@ -18,7 +18,7 @@ from snakemake_logger_plugin_simai.events import (
     RunningPoint,
     Started,
 )
-from snakemake_logger_plugin_simai.failure import SERVICE_PREFIX, explain, tail
+from snakemake_logger_plugin_simai.failure import SERVICE_PREFIX, explain, finished, tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,7 @@ class RunState:
             logs=tuple(info.get("log") or ()),
             shellcmd=" ".join((info.get("shellcmd") or "").split()),
             started=now,
+            outputs=tuple(map(str, info.get("output") or ())),
         )
         if not (in_group and job.point):
             self._others[job.number] = job
@@ -160,8 +161,15 @@ class RunState:
     def _on_group_error(self, info: dict[str, Any], now: float) -> list[Happening]:
         names = dict.fromkeys(self._points.get(job["jobid"], "") for job in info["job_error_info"])
         happenings: list[Happening] = []
-        for point in [self._running.pop(name) for name in names if name in self._running]:
-            rule, reason, logs = explain(point)
+        points = [self._running.pop(name) for name in names if name in self._running]
+        for point in points:
+            if len(points) > 1 and finished(point):
+                # Of a pack that failed as a whole, as Snakemake tells it: this one's results stay.
+                self._durations.append(now - point.started)
+                ended = self.snapshot().ended
+                happenings.append(PointDone(point.name, now - point.started, ended, self.total, None))
+                continue
+            rule, reason, logs = explain(point, packed=len(points) > 1)
             logs += tuple(tail(log) for log in info.get("aux_logs") or ())
             happenings.append(self._fail(point.name, rule, reason, now - point.started, logs))
         return happenings

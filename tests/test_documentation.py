@@ -35,7 +35,8 @@ def leaves(model: type[BaseModel], prefix: str = ""):
             found for found in models_of(field.annotation) if found.__module__ != "simai_rules.config.distributions"
         ]
         if inner:
-            repeated = "[]" if "list" in str(field.annotation) else ""
+            kind = str(field.annotation)
+            repeated = "[]" if kind.startswith("list") else ".NAME" if kind.startswith("dict") else ""
             for each in inner:
                 yield from leaves(each, f"{key}{repeated}.")
         elif name != "type":

@@ -137,6 +137,29 @@ def test_a_failed_submission_of_several_points_fails_each_that_was_running() -> 
     assert [h.ended for h in happenings] == [1, 2]
 
 
+def test_of_a_pack_that_failed_the_points_that_had_finished_are_done(tmp_path: Path) -> None:
+    """Snakemake reports the failure of the submission; results that are there stay, and one was not even started."""
+    state = RunState()
+    begin(state, 3)
+    for number, name in enumerate(("done", "bad", "late")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for rule in RULES:
+            info = {"jobid": 3 * number + RULES.index(rule), "rule_name": rule, "wildcards": {"point": name}}
+            info |= {"indent": True, "log": [str(folder / f"logs/{rule}.log")], "output": [str(folder / f"{rule}.out")]}
+            state.update(record("job_info", 0, shellcmd=rule, **info))
+    for rule in ("simulation", "training"):  # the server's file is removed when it has ended
+        (tmp_path / f"done/{rule}.out").touch()
+        (tmp_path / f"late/{rule}.out").touch()  # of an earlier run
+    (tmp_path / "late/not_started.json").write_text(json.dumps({"reason": "not started: no time", "time": BEGAN + 5}))
+    info = [{"jobid": number, "log": []} for number in range(9)]
+    done, bad, late = state.update(record("group_error", 9, job_error_info=info, aux_logs=[]))
+    assert done == PointDone("done", 9.0, 1, 3, None)
+    assert (bad.point, bad.reason, bad.logs) == ("bad", "it had not begun when its submission ended", ())
+    assert (late.point, late.reason, late.ended) == ("late", "not started: no time", 3)
+    assert (state.snapshot().done, state.snapshot().failed) == (1, 2)
+
+
 def test_jobs_outside_the_points() -> None:
     state = RunState()
     begin(state, 1)
