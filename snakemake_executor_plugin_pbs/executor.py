@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shlex
 import sys
 import threading
@@ -54,7 +55,7 @@ class BatchExecutor(RemoteExecutor):  # type: ignore[misc]  # the interface carr
         self.scheduler = self.make_scheduler()
         self.workdir = Path(self.workflow.workdir_init)
         base = self.settings.logdir or Path(".snakemake") / self.folder_name
-        self.journal = Journal((self.workdir / base).absolute(), str(self.get_snakefile()))
+        self.journal = Journal((self.workdir / base).absolute(), str(self.snakefile))
         self._failures = Failures()
         self._watched: dict[Job, list[Watch]] = {}
         self._watches: dict[Path, Watch] = {}
@@ -186,6 +187,15 @@ class BatchExecutor(RemoteExecutor):  # type: ignore[misc]  # the interface carr
         """
         command = str(super().format_job_exec(job))
         return command.replace(" --keep-incomplete ", " ", 1) if job.is_group() else command
+
+    def get_snakefile(self) -> Path:
+        """The base's file, but as a Path: Snakemake quotes those for the shell, and texts by Python's rules."""
+        return Path(self.snakefile)
+
+    @property
+    def tmpdir(self) -> str:
+        """The base's folder, relative: as an absolute path, quotes in the name of the working folder would break it."""
+        return os.path.relpath(super().tmpdir)
 
     def get_python_executable(self) -> str:
         """Replaces the shell of the job script's background process, so that it gets the signals itself."""
@@ -343,7 +353,8 @@ class BatchExecutor(RemoteExecutor):  # type: ignore[misc]  # the interface carr
         if not records:
             return
         for record in records.values():
-            replace(record, cancelled=True).write()
+            with contextlib.suppress(OSError):  # a full disk is no reason to leave jobs running
+                replace(record, cancelled=True).write()
         deadline = time.monotonic() + CANCEL_PATIENCE_S
         while True:
             try:

@@ -5,6 +5,7 @@ exit (the exit code that the script wrote), signalled (the same, on a signal and
 (made by the script when it starts, with its id) and record.json.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -95,7 +96,8 @@ class Record:
         if remove:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif self.folder.is_dir():
-            replace(self, ended=how).write()
+            with contextlib.suppress(OSError):  # a full disk: the next call asks the batch system about it again
+                replace(self, ended=how).write()
 
     def give_up(self) -> bool:
         """Take the right to start from the job script; False where it has started already."""

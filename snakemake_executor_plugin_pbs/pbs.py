@@ -115,7 +115,8 @@ class PbsScheduler:
             words = _first_words(answer.stderr)
             if answer.returncode != 0 and not answer.stdout.strip() and _UNREACHABLE.search(words):
                 raise NoAnswer(words)
-            told = {key: line for line in answer.stderr.splitlines() for key in ids if _about(key, line)}
+            lines = {_number(named): line for line in answer.stderr.splitlines() if (named := _named(line))}
+            told = {key: lines[_number(key)] for key in ids if _number(key) in lines}
             try:
                 parse = qstat.parse_json if "json" in form else qstat.parse_text
                 found = parse(answer.stdout) if answer.stdout.strip() else {}
@@ -155,10 +156,10 @@ def _number(job_id: str) -> str:
     return job_id.split(".")[0]
 
 
-def _about(job_id: str, line: str) -> bool:
-    """Whether this line of qstat's says that the job is unknown or has finished."""
-    named = re.search(rf"(?<![\w\[]){re.escape(_number(job_id))}(?![\w\[])", line)
-    return named is not None and re.search(r"unknown job id|has finished", line, re.IGNORECASE) is not None
+def _named(line: str) -> str:
+    """The job that this line of qstat's calls unknown or finished, or ""."""
+    said = re.search(r"unknown job id\s+(\d+(?:\[\d*\])?)|(\d+(?:\[\d*\])?)\S*\s+job has finished", line, re.IGNORECASE)
+    return (said[1] or said[2]) if said else ""
 
 
 def _first_words(text: str) -> str:

@@ -1,6 +1,8 @@
 """Snakemake jobs on Slurm by the executor of snakemake_executor_plugin_pbs: coupled groups on several nodes, packs."""
 
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import List, Optional  # noqa: UP035 (Snakemake's command line knows these two forms alone)
 
@@ -53,10 +55,11 @@ class ExecutorSettings(BatchSettings):
     options: List[str] = field(  # noqa: UP006
         default_factory=list,
         metadata={
-            "help": "More options of sbatch, one word each: --network=job_vni. On the command line write "
-            f"{_PREFIX}options=--network=job_vni; in a profile, a list.",
+            "help": "More options of sbatch, all in one text: in a profile 'simai-slurm-options: --network=job_vni "
+            f"--contiguous', on the command line {_PREFIX}options='--network=job_vni --contiguous'. No list: its words "
+            "would be taken for options of Snakemake.",
             "nargs": "*",
-            "metavar": "OPTION",
+            "metavar": "OPTIONS",
         },
     )
 
@@ -68,13 +71,22 @@ def problems(settings: ExecutorSettings) -> list[str]:
         value = getattr(settings, name)
         if value is not None and not re.fullmatch(r"[^\s-]\S*", value):
             found.append(f"{_PREFIX}{name} {value!r}: one word is wanted")
-    for option in settings.options:
+    try:
+        options = words(settings.options)
+    except ValueError as error:
+        return [*found, f"{_PREFIX}options {' '.join(settings.options)!r}: {error}"]
+    for option in options:
         match = re.match(r"--([a-z][a-z-]*)(=.|$)", option)
         if not match:
             found.append(f"{_PREFIX}options {option!r}: an option in its long form is wanted, --name or --name=value")
         elif match[1] in _INSTEAD:
             found.append(f"{_PREFIX}options {option!r}: use {_INSTEAD[match[1]]}")
     return found
+
+
+def words(texts: Sequence[str]) -> list[str]:
+    """The words of these texts, as a shell would read them; ValueError where a quotation mark has no end."""
+    return [word for text in texts or () for word in shlex.split(text)]
 
 
 class Executor(BatchExecutor):
@@ -86,15 +98,15 @@ class Executor(BatchExecutor):
     def make_scheduler(self) -> Slurm:
         """Slurm with this call's settings."""
         settings: ExecutorSettings = self.executor_settings
+        found = problems(settings)
         scheduler = Slurm(
             account=settings.account,
             partition=settings.partition,
             qos=settings.qos,
             constraint=settings.constraint,
             reservation=settings.reservation,
-            options=tuple(settings.options),
+            options=() if found else words(settings.options),
         )
-        found = problems(settings)
         if not settings.dry_submission:
             found += missing_programs(scheduler)
         if found:

@@ -28,34 +28,53 @@ def _first_report(point: RunningPoint) -> tuple[str, str]:
 
     Earliest, because a component that lost its peer or its server fails too, only later.
     """
-    reports = []
-    folder = point.folder
-    # A point that was not started, for want of walltime, says so in a note of its own: it has not failed.
-    for path in [*sorted((folder / "failures").glob("*.json")), folder / "not_started.json"] if folder else []:
-        try:
-            report = json.loads(path.read_text())
-            reports.append((float(report["time"]), str(report.get("component", "server")), str(report["reason"])))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # Half a report (a full disk) explains nothing; the logs, which are shown anyway, may.
-    current = [report for report in reports if report[0] >= point.started - 1.0]
-    return min(current)[1:] if current else ("", "")
+    paths = sorted((point.folder / "failures").glob("*.json")) if point.folder else []
+    reports = [report for path in paths if (report := _report(path, point))]
+    return min(reports)[1:] if reports else ("", "")
+
+
+def _report(path: Path, point: RunningPoint) -> tuple[float, str, str] | None:
+    """Return time, component and reason of a report of this run of the point; None where the file is none."""
+    try:
+        report = json.loads(path.read_text())
+        found = float(report["time"]), str(report.get("component", "")), str(report["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # Half a report (a full disk) explains nothing; the logs, which are shown anyway, may.
+    return found if found[0] >= point.started - 1.0 else None
+
+
+def _note(point: RunningPoint) -> str:
+    note = _report(point.folder / "not_started.json", point) if point.folder else None
+    return " ".join(note[2].split()) if note else ""
+
+
+def not_started(point: RunningPoint, *, packed: bool) -> str:
+    """Return why the point was not started, in one line; blank where it was.
+
+    For want of walltime: it says so in a note of its own. packed: the submission may have ended before its turn.
+    """
+    if note := _note(point):
+        return note
+    begun = _first_report(point)[1] or any(job.culprit for job in point.jobs.values())
+    if packed and not begun and not any(Path(log).exists() for job in point.jobs.values() for log in job.logs):
+        return "not started: its submission ended before"
+    return ""
 
 
 def finished(point: RunningPoint) -> bool:
     """Say whether all that the point's jobs make is there and nobody has failed: a pack fails as a whole otherwise."""
     made = [Path(name) for job in point.jobs.values() if SERVICE_PREFIX not in job.rule for name in job.outputs]
-    return bool(made) and all(path.exists() for path in made) and not _first_report(point)[1]
+    return bool(made) and all(path.exists() for path in made) and not (_first_report(point)[1] or _note(point))
 
 
 def _is(component: str, job: Job) -> bool:
     return bool(component) and (component in job.rule or (component == "server" and SERVICE_PREFIX in job.rule))
 
 
-def explain(point: RunningPoint, *, packed: bool = False) -> tuple[str, str, tuple[LogTail, ...]]:
+def explain(point: RunningPoint) -> tuple[str, str, tuple[LogTail, ...]]:
     """Return the rule that failed first, the reason in one line (blank: unknown), and the log files to look at.
 
-    The logs of the failed rule, or of all the point's rules where nobody can say which one it was. packed: other points
-    were in the same submission, which failed as a whole.
+    The logs of the failed rule, or of all the point's rules where nobody can say which one it was.
     """
     component, reason = _first_report(point)
     jobs = sorted(point.jobs.values(), key=lambda job: job.rule)
@@ -64,6 +83,4 @@ def explain(point: RunningPoint, *, packed: bool = False) -> tuple[str, str, tup
     if not reason and blamed:
         reason = next((log.lines[-1] for log in logs if log.lines), "")
     rule = blamed[0].rule if blamed else " or ".join(job.rule for job in jobs)
-    if packed and not reason and not blamed and not any(Path(log.path).exists() for log in logs):
-        return rule, "it had not begun when its submission ended", ()
     return rule, " ".join(reason.split()), logs

@@ -133,6 +133,12 @@ class Point(PointSettings):
                 "the training on other nodes. Choose layout: beside, or a backend that all nodes can read, such as "
                 "filesystem or redis"
             )
+        if self.server.everywhere and self.server.sharing == "node" and self.staging.server_nodes == "own":
+            raise ValueError(
+                "staging.server_nodes: own gives the server a node that no component uses, but the servers of the "
+                f"backend {self.backend}, as it is configured, are each for the ranks of their own node. Leave "
+                "server_nodes out"
+            )
         return self
 
     @model_validator(mode="after")

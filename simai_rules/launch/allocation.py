@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from simai_rules.launch.nodelist import expand_nodelist
 from simai_rules.process import Process
 
 LOCK_S = 30.0
+_TOLD_AT_MOST = 4
 
 
 class NoFreeNodes(UserError):
@@ -63,7 +65,8 @@ def _of_file(path: Path, origin: str) -> Allocation:
     nodes = tuple(dict.fromkeys(line for line in lines if line))
     if not nodes:
         raise UserError(f"The host file {path} ({origin}) names no node; it takes one name per line.")
-    unknown = [node for node in nodes if not _resolves(node)]
+    # Where no name server answers, each look takes seconds.
+    unknown = list(islice((node for node in nodes if not _resolves(node)), _TOLD_AT_MOST))
     if unknown:
         raise UserError(
             f"{path} ({origin}) names {', '.join(unknown)}, of which no address is known on this node "

@@ -18,7 +18,8 @@ from simai_rules.launch.here import is_here
 from simai_rules.launch.placement import Placement
 from simai_rules.resources import shipped
 
-# On one node nothing has to listen on an outside interface: libfabric, UCX and gloo are told to use loopback.
+# Where a run is on one node, nothing has to listen on an outside interface: libfabric, UCX and gloo are told to use
+# loopback. Ranks of one node that stage data to other nodes by one of these need the others.
 _LOOPBACK = {"FI_TCP_IFACE": "lo", "UCX_NET_DEVICES": "lo", "GLOO_SOCKET_IFNAME": "lo"}
 _FROM_PLACEMENT = {"--n", "--np", "--hosts", "--host", "--H", "--hostfile", "--f", "--w", "--nodelist", "--ppn", "--N"}
 _FROM_PLACEMENT |= {"--npernode", "--nodes", "--ntasks", "--ntasks-per-node", "--cpu-bind", "--bind-to", "--map-by"}
@@ -40,6 +41,8 @@ _OPTIONS_OF = {
     "pals": {"--no-vni", "--gpu-bind", "--line-buffer", "--mem-bind", "--env", "--pmi"},
     "srun": {"--mpi", "--overlap", "--exact", "--gpu-bind", "--mem-bind", "--gres", "--export", "--mem", "--network"},
 }
+_LONGEST_TEXT = 131_000
+"""Bytes of one argument or variable that Linux passes to a program, with its name (MAX_ARG_STRLEN, execve(2))."""
 
 
 @dataclass(frozen=True)
@@ -145,16 +148,25 @@ def _check_options(options: Sequence[str], flavour: str) -> None:
 
 
 def rank_environment(placement: Placement) -> dict[str, str]:
-    """Return what the launcher's environment has to hold for the ranks of `placement`; see `launch.rank`."""
+    """Return what the launcher's environment has to hold for the ranks of `placement`; see `launch.rank`.
+
+    Raises UserError where the names of its nodes are longer than what Linux passes to a program.
+    """
+    hosts = json.dumps(placement.hosts)
+    if len(hosts) > _LONGEST_TEXT:
+        raise UserError(
+            f"{placement.component} is on {len(placement.hosts)} nodes, whose names make up {len(hosts)} characters: a "
+            f"launcher can be given at most {_LONGEST_TEXT}. Use fewer nodes in one point."
+        )
     environment = {
         "SIMAI_SIZE": str(placement.ranks),
         "SIMAI_CORES": json.dumps(placement.cores),
-        "SIMAI_HOSTS": json.dumps(placement.hosts),
+        "SIMAI_HOSTS": hosts,
     }
     if placement.gpus:
         environment["SIMAI_GPUS"] = json.dumps(placement.gpus)
         environment["SIMAI_GPU_VARIABLE"] = placement.gpu_variable
-    if len(placement.hosts) == 1:
+    if len(placement.hosts) == 1 and placement.alone:
         environment |= _LOOPBACK
     if "SLURM_JOB_ID" in os.environ:
         # In a job of Slurm, mpiexec reaches the nodes by srun: without this the second component waits for the first.

@@ -28,6 +28,8 @@ class Placement:
     """GPUs per local rank, the same on every node; () where no rank gets any."""
     gpu_variable: str = ""
     """The environment variable that shows a rank its GPUs."""
+    alone: bool = True
+    """Whether the run has no other nodes than its own."""
 
     @property
     def ranks_per_node(self) -> int:
@@ -144,6 +146,7 @@ def plan(
             shared,
             gpus if any(gpus) else (),
             (system.gpu_variable or "") if any(gpus) else "",
+            alone=len(request.nodes) == len(hosts),
         )
     return {request.component: found[request.component] for request in requests}
 

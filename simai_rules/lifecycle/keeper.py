@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from simai_rules.errors import UserError
+from simai_rules.launch.rank import raise_if_misplaced
 from simai_rules.lifecycle.guardian import Guardian
 from simai_rules.lifecycle.proof import prove, provers, remove_proof
 from simai_rules.lifecycle.reaper import reap_dead_runs, why_ended
-from simai_rules.lifecycle.reports import ALIVE, END, ORDER, SERVER, Reports, proved, up
+from simai_rules.lifecycle.reports import ALIVE, BEAT_S, ORDER, SERVER, Reports, changed, proved, up
 from simai_rules.lifecycle.run_folder import RunFolder
 from simai_rules.lifecycle.starting import wait_for_ending_runs
 from simai_rules.lifecycle.watch import Ending, Watch
@@ -50,6 +51,7 @@ class Keeper:
         self._run.name_hosts(order["hosts"], reports.folder)
         self._server: Server | None = None
         self._alive: tuple[tuple[int, int] | None, float] = (None, time.monotonic())
+        self._touched = time.monotonic()
         self._seen: tuple[int, int] | None = None
         self._ended = ""
 
@@ -102,12 +104,20 @@ class Keeper:
         self._reports.write(proved(self._index), {})
 
     def _check(self) -> None:
-        """Raise Ending where the run has ended: the launcher has, server.json says so, or the first node is silent."""
+        """Raise Ending where the run has ended: the launcher has, server.json says so, or the first node is silent.
+
+        It asks a file system that all nodes share for two files that are there, whose state a node keeps; for one that
+        is not there, it would ask the server of a parallel file system each time.
+        """
         self._watch.check()
-        why = "the run has ended" if (self._reports.folder / END).exists() else self._why_ended()
-        now = time.monotonic()
-        if (alive := _changed(self._reports.folder / ALIVE)) != self._alive[0]:
+        why, now = self._why_ended(), time.monotonic()
+        if (alive := changed(self._reports.folder / ALIVE)) != self._alive[0]:
             self._alive = (alive, now)
+        if alive is None:
+            why = why or "the run has ended"
+        if now - self._touched > BEAT_S:
+            self._touched = now
+            self._reports.touch(up(self._index))
         if now - self._alive[1] > _SILENT_S:
             why = f"the first node has shown no life for {_SILENT_S:g} s"
         if why:
@@ -115,24 +125,16 @@ class Keeper:
 
     def _why_ended(self) -> str:
         """Return why the first node serves no longer, reading server.json only where it has changed."""
-        changed = _changed(self._server_file)
-        if changed != self._seen or changed is None:
-            self._seen, self._ended = changed, why_ended(self._run)
+        seen = changed(self._server_file)
+        if seen != self._seen or seen is None:
+            self._seen, self._ended = seen, why_ended(self._run)
         return self._ended
-
-
-def _changed(file: Path) -> tuple[int, int] | None:
-    """Return what differs when `file` has been written anew or touched; None where it is not there."""
-    try:
-        state = file.stat()
-    except OSError:
-        return None
-    return state.st_mtime_ns, state.st_ino
 
 
 def main(argv: Sequence[str]) -> int:
     """Keep this node."""
     os.umask(0o077)
+    raise_if_misplaced(os.environ)
     reports = Reports(Path(argv[0]))
     deadline = time.monotonic() + _SEEN_S
     while (order := reports.read(ORDER)) is None and time.monotonic() < deadline:

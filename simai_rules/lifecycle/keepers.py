@@ -15,7 +15,7 @@ from typing import Any
 from simai_rules.config.system import SystemConfig
 from simai_rules.launch.launcher import find_launcher, rank_environment
 from simai_rules.launch.placement import Placement
-from simai_rules.lifecycle.reports import ALIVE, END, ORDER, SERVER, Reports, gone, proved, up
+from simai_rules.lifecycle.reports import ALIVE, BEAT_S, ORDER, SERVER, Reports, changed, gone, proved, up
 from simai_rules.lifecycle.run_folder import RunFolder
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.server import ServerFailed
@@ -29,6 +29,8 @@ _STOP_STARTING_S = 2.0
 _CLEANED_S = 5.0
 """What a killed keeper's guardian gets to clean its node."""
 _TOUCH_EVERY_S = 5.0
+_SILENT_LOOKS = 8
+"""A keeper that has touched nothing for so many looks is lost. Where the file system halts, so do the looks."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Keepers:
         self._run, self._hosts, self._proceed = run, hosts, proceed
         self.reports = Reports.of(server_file, run.run_id)
         self._log = run.folder / "keepers.log"
-        others = Placement("keeper", tuple(hosts[1:]), ((),), shared=False)  # where they run is their part's affair
+        # Where they run is their part's affair.
+        others = Placement("keeper", tuple(hosts[1:]), ((),), shared=False, alone=False)
         launcher = find_launcher(system.launcher)
         keeper = [sys.executable, "-m", "simai_rules.lifecycle.keeper", str(self.reports.folder)]
         self._command = launcher.command(others, keeper)
@@ -63,6 +66,8 @@ class Keepers:
         self.clean_command = ["env", *(f"{name}={value}" for name, value in wanted.items()), *clean]
         self._child: subprocess.Popen[bytes] | None = None
         self._touched = 0.0
+        self._looked = 0.0
+        self._beats: dict[int, tuple[tuple[int, int] | None, int]] = {}
         self._patience = _STOP_STARTING_S
 
     def start(self, order: dict[str, Any]) -> None:
@@ -103,6 +108,7 @@ class Keepers:
             if not missing:
                 return [self.reports.read(name_of(index)) for index in others]
             self._proceed()
+            self.check()
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"{len(missing)} of {len(self._hosts)} nodes ({', '.join(missing[:8])}) did not {what} in time "
@@ -111,10 +117,15 @@ class Keepers:
             time.sleep(_LOOK_EVERY_S)
 
     def check(self) -> None:
-        """Raise ServerFailed where a node has said that its part has failed or that it is lost."""
+        """Raise ServerFailed where a node has said that its part has failed or that it is lost, or says nothing."""
         self._touch()
         self._check_reports()
+        self._check_life()
         if self._child is not None and self._child.poll() is not None:
+            if not self.reports.folder.is_dir():
+                raise ServerFailed(
+                    f"somebody has removed {self.reports.folder}, by which the run's nodes tell each other"
+                )
             deadline = time.monotonic() + _REASON_S
             while time.monotonic() < deadline:
                 self._check_reports()
@@ -135,8 +146,24 @@ class Keepers:
         """Show the keepers that the first node is alive."""
         if time.monotonic() - self._touched > _TOUCH_EVERY_S:
             self._touched = time.monotonic()
-            with suppress(OSError):
-                os.utime(self.reports.folder / ALIVE)
+            self.reports.touch(ALIVE)
+
+    def _check_life(self) -> None:
+        """Raise ServerFailed for a node that hangs or is off, which not every launcher notices."""
+        if time.monotonic() - self._looked < BEAT_S:
+            return
+        self._looked = time.monotonic()
+        for index in range(1, len(self._hosts)):
+            now = changed(self.reports.folder / up(index))
+            before, looks = self._beats.get(index, (None, 0))
+            # Before it is there, its keeper is starting.
+            self._beats[index] = now, looks + 1 if now is not None and now == before else 0
+        silent = [self._hosts[index] for index, (_, looks) in self._beats.items() if looks >= _SILENT_LOOKS]
+        if silent:
+            raise ServerFailed(
+                f"the node {', '.join(silent[:8])} was lost: it has shown no life for {_SILENT_LOOKS * BEAT_S:g} s, "
+                "though its launcher has not ended. It is off, or hangs (a full memory, a file system that halts)"
+            )
 
     def _words(self) -> str:
         """Return the last words of the launcher and the keepers."""
@@ -151,7 +178,7 @@ class Keepers:
         """Have them clean their nodes, and wait for that; clean those nodes where one could not."""
         if self._child is not None:
             with suppress(OSError):
-                self.reports.write(END, {})
+                (self.reports.folder / ALIVE).unlink(missing_ok=True)
             self._end_launcher(self._child)
             self._clean_the_rest()
 
@@ -167,7 +194,7 @@ class Keepers:
     def _clean_the_rest(self) -> None:
         """Clean where the keeper and its guardian were killed together, as some launchers do when one process dies."""
         deadline = time.monotonic() + _CLEANED_S
-        while left := [index for index in range(1, len(self._hosts)) if self._is_left(index)]:
+        while left := self._left():
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_EVERY_S)
@@ -182,10 +209,10 @@ class Keepers:
                     check=False,
                 )
 
-    def _is_left(self, index: int) -> bool:
-        """Whether a node had a keeper, and nobody has said that nothing is left there."""
+    def _left(self) -> list[int]:
+        """Return the nodes that had a keeper, and of which nobody has said that nothing is left there."""
         there = self.reports.names()
-        return up(index) in there and gone(index) not in there
+        return [index for index in range(1, len(self._hosts)) if up(index) in there and gone(index) not in there]
 
 
 def _how(child: subprocess.Popen[bytes]) -> str:

@@ -23,7 +23,10 @@ def provers(sharing: Sharing, index: int, clients: Sequence[int]) -> list[int]:
 
 
 def prove(info: ServerInfo, index: int, sources: Sequence[int], timeout: float, proceed: Callable[[], None]) -> None:
-    """Put a value from node `index` and get it back, and those that the other nodes in `sources` have put.
+    """Put a value from node `index` and get it back, and those that others in `sources` have put.
+
+    The first node gets those of all. The others get the first one's and that of the node before them: if each of n
+    nodes got all, a parallel file system would be asked for n² files.
 
     Raises ServerFailed where a value does not come within `timeout` seconds or is not what was put, StagingError where
     the server cannot be used, and what `proceed` raises.
@@ -32,7 +35,7 @@ def prove(info: ServerInfo, index: int, sources: Sequence[int], timeout: float, 
     with DataStore(f"the proof on {host}", info, timeout=timeout) as store:
         store.stage_write(_key(index), _value(info, index))
         deadline = time.monotonic() + timeout
-        for source in sources:
+        for source in gotten(index, sources):
             while not store.poll_staged_data(_key(source)):
                 if time.monotonic() > deadline or source == index:
                     raise ServerFailed(f"what was put on {_name(info, source)} could not be got on {host}")
@@ -44,6 +47,13 @@ def prove(info: ServerInfo, index: int, sources: Sequence[int], timeout: float, 
                     f"the {info.backend} server gave {answer!r} on {host} for {_value(info, source)!r}, which was put "
                     f"on {_name(info, source)}"
                 )
+
+
+def gotten(index: int, sources: Sequence[int]) -> list[int]:
+    """Return the nodes in `sources` whose values node `index`, which is one of them, has to get."""
+    if index == sources[0]:
+        return list(sources)
+    return sorted({sources[0], sources[sources.index(index) - 1], index})
 
 
 def remove_proof(info: ServerInfo, sources: Sequence[int], timeout: float) -> None:

@@ -2,13 +2,13 @@
 
 <folder of server.json>/nodes-<run id>/     mode 0700, its files 0600; it is removed with the run
     order.json                      what the keepers have to do
-    <index>.up.json                 a keeper: its node's folder of the run, and the address of its part of the server
+    <index>.up.json                 a keeper: its node's folder of the run, and the address of its part of the server;
+                                    touched now and then
     server.json                     the server with its whole address, for the keepers to prove
     <index>.proved.json             a keeper has put and got values as a client of its node would
     <index>.gone.json               nothing of the run is left on that node
     <index>.<component>.failed.json a part of the run has failed on that node
-    alive                           touched by `serve` now and then
-    end.json                        the run ends
+    alive                           touched by `serve` now and then, and removed when the run ends
 """
 
 import json
@@ -17,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-ORDER, SERVER, END, ALIVE = "order.json", "server.json", "end.json", "alive"
+ORDER, SERVER, ALIVE = "order.json", "server.json", "alive"
+BEAT_S = 15.0
+"""How often a keeper touches its report, and the first node looks at those of all."""
 
 
 def up(index: int) -> str:
@@ -33,6 +35,15 @@ def proved(index: int) -> str:
 def gone(index: int) -> str:
     """Return the name of the file that says that nothing of the run is left on node `index`."""
     return f"{index}.gone.json"
+
+
+def changed(file: Path) -> tuple[int, int] | None:
+    """Return what differs when `file` has been written anew or touched; None where it is not there."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_ino
 
 
 class Reports:
@@ -59,6 +70,11 @@ class Reports:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+    def touch(self, name: str) -> None:
+        """Change the time of a report, where it is there."""
+        with suppress(OSError):
+            os.utime(self.folder / name)
 
     def read(self, name: str) -> Any:
         """Return what a report says, or None where there is none, or none that can be read."""

@@ -92,10 +92,11 @@ class Service:
             while True:
                 time.sleep(_LOOK_EVERY_S)
                 self._proceed()
+                # Snakemake looks at its jobs once a second and then kills them all; who died first is seen here. A look
+                # at the server may take long.
+                explain_unfinished(self._run)
                 if self._server is not None:
                     self._server.check()
-                # Snakemake looks at its jobs once a second and then kills them all; who died first is seen here.
-                explain_unfinished(self._run)
         except Ending as ending:
             return self._end(str(ending), failed=self._watch.orphaned)
         except UserError as error:

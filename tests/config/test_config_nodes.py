@@ -92,6 +92,15 @@ BESIDE_AND_APART = [
         {"layout": "apart", "nodes": 3, "simulation": {"nodes": 2}, "training": {"nodes": 1}},
         "simulation has 2 (2 nodes × 1 ranks), training has 1 (1 nodes × 1 ranks)",
     ),
+    (
+        {
+            "nodes": 3,
+            "backend": "redis",
+            "backends": {"redis": {"per": "node"}},
+            "staging": {"server_nodes": "own"},
+        },
+        "the servers of the backend redis, as it is configured, are each for the ranks of their own node",
+    ),
     ({"staging": {"server_nodes": "own"}}, "needs a node that no component uses, but nodes is 1"),
     ({"simulation": {"cores": ["0-3"], "ranks_per_node": 2}}, "cores has 1 entries, but ranks_per_node is 2"),
     ({"simulation": {"gpus": ["0,1"], "gpus_per_rank": 1}}, "does not give each rank the 1 of gpus_per_rank"),

@@ -18,8 +18,9 @@ from snakemake_executor_plugin_pbs.pbs import PbsScheduler
 def workdir(tmp_path: Path) -> Iterator[Path]:
     """An empty folder that the nodes see."""
     if not REAL:
-        (tmp_path / "work").mkdir()
-        yield tmp_path / "work"
+        odd = tmp_path / """it's "my" $HOME, é"""  # nothing may depend on how the folder is called
+        odd.mkdir()
+        yield odd
         return
     folder = Path(tempfile.mkdtemp(dir=os.environ.get("SIMAI_TEST_PBS_DIR", Path.home()), prefix="simai-pbs-test-"))
     yield folder

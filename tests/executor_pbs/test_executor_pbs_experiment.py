@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -38,7 +39,9 @@ class OnPbs(Experiment):
 
     def __init__(self, pbs, workdir, **changes) -> None:
         self.pbs, self.machine = pbs, workdir / "testbed"
-        environment = pbs.environment | {"XDG_CONFIG_HOME": str(workdir / "config"), "PYTHONUNBUFFERED": "1"}
+        # Snakemake itself cannot pass on a config value (the path of system.yaml) with two kinds of quotation marks.
+        home = workdir if REAL else workdir.parent
+        environment = pbs.environment | {"XDG_CONFIG_HOME": str(home / "config"), "PYTHONUNBUFFERED": "1"}
         super().__init__(workdir / "e", environment, **QUICK | changes)
         self.profile = "testbed"
         self.machine.mkdir()
@@ -68,7 +71,7 @@ class OnPbs(Experiment):
 
     def install(self, *arguments: str, setup: str = ":") -> None:
         # Runs of a job of the stand-in are on this machine: they get a folder for temporary files of their own.
-        own = [] if REAL else [f"export TMPDIR={self.machine.parent / 'tmp'}"]
+        own = [] if REAL else [f"export TMPDIR={shlex.quote(str(self.machine.parent / 'tmp'))}"]
         self.simai_rules("profile", "install", f"{self.machine}/", *self.given, *arguments, "--setup", *own, setup)
 
     def submit(self) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -183,14 +184,14 @@ def test_the_walltime_left_of_a_running_job(scheduler, request_of):
 
 
 def test_the_node_file_has_a_line_for_each_node(scheduler, request_of, workdir):
-    end_of(scheduler, scheduler.submit(request_of(f"cp $PBS_NODEFILE {workdir}/nodes", nodes=2)))
+    end_of(scheduler, scheduler.submit(request_of(f"cp $PBS_NODEFILE {shlex.quote(str(workdir))}/nodes", nodes=2)))
     assert len(set((workdir / "nodes").read_text().split())) == 2
 
 
 def test_nothing_of_a_job_outlives_it(scheduler, request_of, workdir, pbs):
     if REAL:
         pytest.skip("the node's own processes are not seen from here")
-    end_of(scheduler, scheduler.submit(request_of(f"sleep 600 & echo $! >{workdir}/pid; exit 0")))
+    end_of(scheduler, scheduler.submit(request_of(f"sleep 600 & echo $! >{shlex.quote(str(workdir))}/pid; exit 0")))
     wait_until(lambda: not Path(f"/proc/{(workdir / 'pid').read_text().strip()}").exists(), "the child to be ended")
 
 

@@ -86,18 +86,18 @@ def test_without_a_walltime_no_end_is_claimed(script, record, tmp_path):
 
 
 def test_sigterm_is_passed_on_and_waited_for(script, record, tmp_path):
-    command = "exec bash -c 'trap \"echo got it >got; exit 9\" TERM; echo >ready; while :; do sleep 0.05; done'"
+    command = "exec bash -c 'trap \"echo got >got; exit 9\" TERM; sleep 0.2; echo >ready; while :; do sleep 0.05; done'"
     process = start(replace(script, command=command), record)
     wait_until(lambda: (tmp_path / "ready").exists(), "the command")
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(30) == 143
-    assert (tmp_path / "got").read_text() == "got it\n"
+    assert (tmp_path / "got").read_text() == "got\n"
     left = record.exit_code()
     assert (left.code, left.signal) == (143, "TERM")
 
 
 def test_what_still_ends_well_after_sigterm_counts(script, record, tmp_path):
-    command = "exec bash -c 'trap \"exit 0\" TERM; echo >ready; while :; do sleep 0.05; done'"
+    command = "exec bash -c 'trap \"exit 0\" TERM; sleep 0.2; echo >ready; while :; do sleep 0.05; done'"
     process = start(replace(script, command=command), record)
     wait_until(lambda: (tmp_path / "ready").exists(), "the command")
     os.kill(process.pid, signal.SIGTERM)
@@ -106,7 +106,7 @@ def test_what_still_ends_well_after_sigterm_counts(script, record, tmp_path):
 
 
 def test_the_signal_is_written_down_before_the_sigkill_comes(script, record, tmp_path):
-    command = "exec bash -c 'trap \"\" TERM; echo >ready; while :; do sleep 0.05; done'"
+    command = "exec bash -c 'trap \"\" TERM; sleep 0.2; echo >ready; while :; do sleep 0.05; done'"
     process = start(replace(script, command=command), record)
     wait_until(lambda: (tmp_path / "ready").exists(), "the command")
     os.kill(process.pid, signal.SIGTERM)
@@ -132,6 +132,24 @@ def test_the_same_job_started_again_by_the_batch_system_runs(script, record, tmp
     for _ in range(2):
         assert run(replace(script, command="exec bash -c 'echo x >>runs'"), record) == 0
     assert (tmp_path / "runs").read_text() == "x\nx\n"
+
+
+def test_a_claim_that_cannot_be_made_says_why(script, record):
+    """As where the disk is full: nobody has given this submission up."""
+    (record.folder / "claim").write_text("")
+    record.script.write_text(render(script))
+    variables = {"PATH": os.environ["PATH"], "TEST_JOBID": "5.head"}
+    done = subprocess.run(["bash", record.script], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 75
+    assert "given up" not in done.stdout
+    assert "claim" in done.stdout
+
+
+@pytest.mark.parametrize(("line", "code"), [("set -eu; cd /", 3), ("exit 7", 7), ("set -e; false; true", 1)])
+def test_whatever_the_setup_does_there_is_an_exit_code(script, record, line, code):
+    command = f"exec bash -c '[ $PWD = {script.workdir} ] && exit 3'"
+    assert run(replace(script, setup=[*line.split("; ")], command=command), record) == code
+    assert record.exit_code().code == code
 
 
 def test_a_missing_working_folder_is_an_exit_code(script, record, tmp_path):

@@ -1,5 +1,6 @@
 """`snakemake --executor pbs`: ends, packs, resuming, cancelling, refusals."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from pbs_under_test import REAL, wait_until
 
@@ -109,6 +111,54 @@ def test_the_walltime_ends_a_pack_and_a_retry_runs_the_rest(points, pbs):
     made_by = [(points / "out" / f"{i}.sim").read_text().split()[0] for i in (last, 1 - last)]
     assert made_by == ids[::-1]
     assert (points / "order.txt").read_text().split().count(str(1 - last)) == 2  # begun and ended once
+
+
+def delete(pbs, job_id):
+    subprocess.run(["qdel", job_id], check=True, env=pbs.environment)
+
+
+def lose_the_node(pbs, job_id):
+    """Nothing of the job ends in an orderly way, and PBS knows it no more."""
+    pbs.switch(history=False)
+    scripts = [
+        p for p in psutil.process_iter(["cmdline"]) if str(pbs.folder / f"script.{job_id}") in (p.info["cmdline"] or ())
+    ]
+    assert scripts
+    for process in [child for script in scripts for child in (script, *script.children(recursive=True))]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@pytest.mark.parametrize(("end", "said"), [(delete, "was deleted"), (lose_the_node, "is lost")])
+def test_the_next_call_runs_exactly_the_rest_of_a_pack_that_was_ended(points, pbs, end, said):
+    for i in (0, 1):
+        (points / f"slow.{i}").touch()
+    call = pbs.start(points, *pack(2))
+    # The order of the points is Snakemake's.
+    first = wait_until(lambda: [i for i in (0, 1) if (points / f"running.{i}").exists()], "the first point")[0]
+    (points / f"slow.{first}").unlink()
+    last = 1 - first
+    wait_until((points / f"running.{last}").exists, "the last point")
+    (job_id,) = pbs.submitted(points)
+    end(pbs, job_id)
+    out = pbs.output_of(call)
+    assert call.returncode == 1
+    assert f"PBS job {job_id} (point_server_sim_train) {said}" in out
+    assert "3 of its 6 jobs had finished: their results stay." in out
+    assert finished(points) == [first]
+    assert not list((points / "out").glob(f"{last}.*"))
+    made = {path: path.stat().st_mtime_ns for path in points.glob("out/*")}
+
+    (points / f"slow.{last}").unlink()
+    pbs.tune(history=True)
+    second = pbs.snakemake(points, *pack(2))
+    assert second.returncode == 0, second.stdout
+    assert finished(points) == [0, 1]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert [(points / "order.txt").read_text().count(f"begin {i}") for i in (first, last)] == [1, 2]
+    if not REAL:
+        assert len(pbs.calls_of("qsub")) == 2
+        assert "walltime=00:01:00" in pbs.calls_of("qsub")[1]
 
 
 def test_a_killed_driver_leaves_a_job_that_the_next_call_waits_for(points, pbs):

@@ -65,7 +65,7 @@ class Workflow:
                 "--set-resource-scopes", "nodes=local", "points=local", "--keep-going", "--rerun-incomplete",
                 "--nolock", "--config", f"points={points}",
             ],
-            cwd=self.folder, env=os.environ | {"HOME": str(self.folder)}, stdout=subprocess.PIPE,
+            cwd=self.folder, env=os.environ | {"HOME": str(self.folder.parent)}, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self._running.append(process)

@@ -2,18 +2,20 @@
 
 import pytest
 
-from snakemake_executor_plugin_simai_slurm import ExecutorSettings, problems
+from snakemake_executor_plugin_simai_slurm import ExecutorSettings, problems, words
 
 
 def test_settings_that_are_right():
-    settings = ExecutorSettings(account="proj", partition="debug", options=["--network=job_vni", "--switches=1@10:00"])
+    settings = ExecutorSettings(account="proj", partition="debug", options=["--network=job_vni --comment='a b'"])
     assert problems(settings) == []
+    assert words(settings.options) == ["--network=job_vni", "--comment=a b"]
 
 
 def test_all_wrong_ones_are_named_at_once():
-    found = problems(ExecutorSettings(account="a b", qos="--x", submit_retries=-1, options=["-C gpu", "--time=5"]))
+    found = problems(ExecutorSettings(account="a b", qos="--x", submit_retries=-1, options=["-C --time=5"]))
     assert len(found) == 5
     assert all(line.startswith("--simai-slurm-") for line in found)
+    assert "No closing quotation" in problems(ExecutorSettings(options=["--comment='a"]))[0]
 
 
 @pytest.mark.parametrize(

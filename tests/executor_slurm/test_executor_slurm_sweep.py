@@ -8,7 +8,7 @@ from slurm_workflow import Workflow
 
 @pytest.fixture
 def workflow(slurm, tmp_path):
-    workflow = Workflow(tmp_path / "w")
+    workflow = Workflow(tmp_path / """it's "my" $HOME, é""")  # nothing may depend on the name
     yield workflow
     workflow.close()
     slurm.cancel_all()

@@ -64,6 +64,15 @@ def test_a_host_file_that_is_of_no_use(tmp_path, content, message):
         of_hostfile(file)
 
 
+def test_a_host_file_of_another_machine_is_not_looked_up_to_its_end(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("simai_rules.launch.allocation._resolves", lambda node: asked.append(node))
+    (tmp_path / "hosts").write_text("".join(f"n{number}\n" for number in range(10_000)))
+    with pytest.raises(UserError, match="names n0, n1, n2, n3, of which no address"):
+        of_hostfile(tmp_path / "hosts")
+    assert asked == ["n0", "n1", "n2", "n3"]
+
+
 def test_the_nodes_of_a_pbs_job(tmp_path, monkeypatch):
     file = tmp_path / "nodefile"
     file.write_text(f"{platform.node()}\n{platform.node()}\nlocalhost\nlocalhost\n")

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,15 @@ def test_nothing_is_forced_to_loopback_on_other_nodes(flavour):
     assert not {"lo", "fork"} & set(line(flavour, elsewhere))
     assert "192.0.2.1" in " ".join(line(flavour, elsewhere))
     assert "lo" not in rank_environment(TWO_NODES).values()
+    assert "lo" not in rank_environment(replace(elsewhere, alone=False)).values()  # others have to be reached
+
+
+def test_more_nodes_than_a_launcher_can_be_told():
+    nodes = tuple(f"x{number:05d}c5s2b0n0.hsn.cm.aurora.alcf.anl.gov" for number in range(10_624))
+    every, some = (Placement("simulation", hosts, ((0,),), shared=False) for hosts in (nodes, nodes[:2048]))
+    with pytest.raises(UserError, match="simulation is on 10624 nodes, whose names make up 478080 characters"):
+        rank_environment(every)
+    assert subprocess.run(["/bin/true"], env=rank_environment(some), check=False).returncode == 0
 
 
 def test_ranks_without_cores_are_not_bound():

@@ -164,6 +164,15 @@ def test_a_program_of_simai_rules_says_it_itself():
     assert ended.stderr.splitlines()[-1].startswith("simai_rules.errors.UserError: rank 0 on n1 cannot be bound")
 
 
+def test_a_keeper_that_is_not_where_it_was_placed_says_so(tmp_path):
+    program = [sys.executable, "-m", "simai_rules.lifecycle.keeper", str(tmp_path)]
+    ended = run("--launcher", "srun", *program, **environment(cores=((),), SLURM_PROCID="2"))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("keeper: rank 2 on ")
+    assert "More ranks were started than were placed." in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_it_imports_nothing_heavy():
     heavy = ("numpy", "pydantic", "mpi4py", "asyncio", "ctypes")
     code = f"import sys, simai_rules.launch.rank; print([name for name in {heavy} if name in sys.modules])"

@@ -2,14 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import time
 
 import pytest
 from two_nodes import HOSTS, ServeOnTwo
 
+from simai_rules.config.system import SystemConfig
 from simai_rules.launch.launcher import find_program
+from simai_rules.lifecycle import keepers
+from simai_rules.lifecycle.reports import up
 from simai_rules.lifecycle.run_folder import RunFolder
+from simai_rules.staging.server import ServerFailed
 
 pytestmark = pytest.mark.skipif(find_program("mpiexec") is None, reason="no mpiexec: pip install 'simai-rules[mpi]'")
 KEEPER = ("-m simai_rules.lifecycle.keeper",)
@@ -66,6 +72,14 @@ def test_a_lost_node_is_named_and_nothing_is_left(start, traces, words, reason):
     assert serve.process.wait(30) == 1
     assert traces.left_after(10) == []
     assert reason in serve.reasons()["server"]
+
+
+def test_reports_that_somebody_removes_are_the_cause(start, traces):
+    serve = start({"type": "filesystem"})
+    shutil.rmtree(serve.wait_for("ready").shared_folder)
+    assert "somebody has removed" in serve.wait_for("failed").reason
+    assert serve.process.wait(30) == 1
+    assert traces.left_after(10) == []
 
 
 def test_a_node_whose_keeper_and_guardian_are_killed_is_cleaned_too(start, traces):
@@ -144,6 +158,17 @@ def test_a_node_that_the_launcher_cannot_reach(start, traces, tmp_path):
     assert traces.left_after(10) == []
 
 
+def test_a_part_that_cannot_start_on_another_node_is_not_waited_for(start, traces):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        staging = {"start_timeout": 600, "server_nodes": "training"}
+        serve = start({"type": "redis", "port": port}, layout="apart", staging=staging)
+        reason = serve.wait_for("failed").reason
+    assert f"on the node localhost: port {port} on 127.0.0.1 is in use by another program" in reason
+    assert serve.process.wait(30) == 1
+    assert traces.left_after(10) == []
+
+
 def test_a_launcher_that_says_nothing_has_a_deadline(start, traces, tmp_path):
     launcher = tmp_path / "mpiexec"
     launcher.write_text("#!/bin/sh\nexec sleep 600\n")
@@ -155,6 +180,25 @@ def test_a_launcher_that_says_nothing_has_a_deadline(start, traces, tmp_path):
     assert "1 of 2 nodes (localhost) did not start in time (staging.start_timeout)" in reason
     serve.process.wait(40)
     assert traces.left_after(10) == []
+
+
+def test_a_node_that_hangs_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(keepers, "BEAT_S", 0.0)
+    run = RunFolder(tmp_path / "run-0123456789abcdef")
+    nodes = keepers.Keepers(run, tmp_path / "server.json", ["n0", "n1", "n2"], SystemConfig(), lambda: None)
+    nodes.reports.folder.mkdir()
+    for index in (1, 2):
+        nodes.reports.write(up(index), {})
+
+    def look(times, living):
+        for time_ns in times:
+            for index in living:
+                os.utime(nodes.reports.folder / up(index), ns=(time_ns, time_ns))
+            nodes.check()
+
+    look(range(20), [1, 2])
+    with pytest.raises(ServerFailed, match="the node n1 was lost: it has shown no life"):
+        look(range(20, 40), [2])
 
 
 def test_a_failure_on_another_node_is_seen_on_the_first(start):

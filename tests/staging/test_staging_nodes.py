@@ -10,7 +10,7 @@ from two_nodes import HOSTS, ServeOnTwo, client_on
 
 from simai_rules.config.backends import RedisClusterConfig, RedisConfig
 from simai_rules.launch.launcher import find_program
-from simai_rules.lifecycle.proof import prove, remove_proof
+from simai_rules.lifecycle.proof import gotten, prove, remove_proof
 from simai_rules.lifecycle.run_folder import RunFolder
 from simai_rules.staging.errors import ServerLost
 from simai_rules.staging.info import ServerInfo
@@ -158,6 +158,15 @@ def test_a_server_json_that_lacks_a_node_is_refused(change):
     assert ServerInfo.from_dict(json.loads(json.dumps(whole))).run_folders == ("/a", "/b")
     with pytest.raises(ServerLost, match=next(iter(change))):
         ServerInfo.from_dict(whole | change)
+
+
+def test_the_proof_asks_for_no_more_values_than_there_are_nodes_three_times():
+    nodes = list(range(0, 512, 2))
+    wanted = {node: gotten(node, nodes) for node in nodes}
+    assert wanted[0] == nodes
+    assert wanted[2] == [0, 2]
+    assert wanted[510] == [0, 508, 510]
+    assert sum(map(len, wanted.values())) < 4 * len(nodes)
 
 
 def test_the_proof_finds_a_value_of_another_node_missing(tmp_path):
