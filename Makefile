@@ -20,8 +20,8 @@ demo: .venv/.installed-all  ## measure three transports at four message sizes on
 	@cd $(EXPERIMENT) && snakemake --profile ../../profiles/local --configfile demo.yaml
 	@echo "The report: $(EXPERIMENT)/results/demo/report.html (open it in a browser)"
 
-test: .venv/.installed-all,test  ## run the tests
-	$(BIN)/python -m pytest -q
+test: .venv/.installed-all,test build/slurm/.installed  ## run the tests, two at a time
+	SIMAI_TEST_PATIENCE=$${SIMAI_TEST_PATIENCE:-2} $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 test-large: .venv/.installed-all,test  ## stage 4 GiB at once on every backend that takes it (needs 13 GB of memory)
 	$(BIN)/python -m pytest -q -m large tests/staging
@@ -111,6 +111,10 @@ $(BIN)/python:
 		rm -rf .venv; \
 		echo "'$(PYTHON)' cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
 		exit 1; }
+
+# Slurm's programs, unpacked and not installed: nothing outside of build/ changes. Without them its tests are skipped.
+build/slurm/.installed: tests/slurm_packages.sh
+	@timeout 300 bash $< $(@D) || echo "Slurm cannot be had here; its tests are skipped."
 
 .venv/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing simai-rules[$*] into .venv; the first time this takes some minutes."

@@ -12,6 +12,8 @@ from simai_rules.errors import UserError
 COMMANDS = {
     "init": "make a folder with an experiment of your own: Snakefile, config and profiles",
     "points": "list the points of a sweep with nodes, ranks and bytes moved, before anything runs",
+    "profile": "install, list or show the Snakemake profile of a machine: aurora, slurm, allocation, …",
+    "placement": "draw where the ranks of a point run: node, cores and GPU",
     "schema": "print the JSON schema of config.yaml, for editors",
     "fit": "make a component that takes as long as a real run did, from its log",
     "doctor": "say what this machine offers, and how to get what is missing",

@@ -117,3 +117,10 @@ def dying_with(parent: int) -> Callable[[], None]:
             os._exit(1)
 
     return prepare
+
+
+def bind_to(cores: Iterable[int]) -> None:
+    """Bind this process, and those that it starts from now on, to those of `cores` that it may use; none: leave it."""
+    usable = os.sched_getaffinity(0) & set(cores)
+    if usable:
+        os.sched_setaffinity(0, usable)

@@ -116,7 +116,7 @@ class LogHandler(LogHandlerBase):
         if event == "shellcmd":
             return str(getattr(record, "shellcmd", "") or getattr(record, "cmd", "") or "")
         text = self.format(record) or ""
-        known_failure = self._state.failed or self._state.failed_jobs
+        known_failure = self._state.failed or self._state.failed_jobs or self._state.not_started
         if event == "error" and self._state.blame(text):
             return ""  # Its job error follows, and is shown with the reason and the logs.
         if (known_failure and text.startswith(_REPEATS)) or text == "None":

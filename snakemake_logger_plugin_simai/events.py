@@ -52,7 +52,15 @@ class Failed:
     logs: tuple[LogTail, ...] = ()
 
 
-Happening = Started | PointDone | JobDone | Failed
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """A point that its submission did not get to, for `reason`: it has not failed, and the next run starts it."""
+
+    point: str
+    reason: str
+
+
+Happening = Started | PointDone | JobDone | Failed | NotStarted
 
 
 @dataclass(slots=True)
@@ -65,6 +73,7 @@ class Job:
     logs: tuple[str, ...]
     shellcmd: str
     started: float
+    outputs: tuple[str, ...] = ()
     culprit: bool = False
     """Snakemake reported that this job's own command failed; its peers in the group were killed for it."""
 

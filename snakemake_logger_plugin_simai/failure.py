@@ -28,16 +28,43 @@ def _first_report(point: RunningPoint) -> tuple[str, str]:
 
     Earliest, because a component that lost its peer or its server fails too, only later.
     """
-    reports = []
-    folder = point.folder
-    for path in sorted((folder / "failures").glob("*.json")) if folder else []:
-        try:
-            report = json.loads(path.read_text())
-            reports.append((float(report["time"]), str(report["component"]), str(report["reason"])))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # Half a report (a full disk) explains nothing; the logs, which are shown anyway, may.
-    current = [report for report in reports if report[0] >= point.started - 1.0]
-    return min(current)[1:] if current else ("", "")
+    paths = sorted((point.folder / "failures").glob("*.json")) if point.folder else []
+    reports = [report for path in paths if (report := _report(path, point))]
+    return min(reports)[1:] if reports else ("", "")
+
+
+def _report(path: Path, point: RunningPoint) -> tuple[float, str, str] | None:
+    """Return time, component and reason of a report of this run of the point; None where the file is none."""
+    try:
+        report = json.loads(path.read_text())
+        found = float(report["time"]), str(report.get("component", "")), str(report["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # Half a report (a full disk) explains nothing; the logs, which are shown anyway, may.
+    return found if found[0] >= point.started - 1.0 else None
+
+
+def _note(point: RunningPoint) -> str:
+    note = _report(point.folder / "not_started.json", point) if point.folder else None
+    return " ".join(note[2].split()) if note else ""
+
+
+def not_started(point: RunningPoint, *, packed: bool) -> str:
+    """Return why the point was not started, in one line; blank where it was.
+
+    For want of walltime: it says so in a note of its own. packed: the submission may have ended before its turn.
+    """
+    if note := _note(point):
+        return note
+    begun = _first_report(point)[1] or any(job.culprit for job in point.jobs.values())
+    if packed and not begun and not any(Path(log).exists() for job in point.jobs.values() for log in job.logs):
+        return "not started: its submission ended before"
+    return ""
+
+
+def finished(point: RunningPoint) -> bool:
+    """Say whether all that the point's jobs make is there and nobody has failed: a pack fails as a whole otherwise."""
+    made = [Path(name) for job in point.jobs.values() if SERVICE_PREFIX not in job.rule for name in job.outputs]
+    return bool(made) and all(path.exists() for path in made) and not (_first_report(point)[1] or _note(point))
 
 
 def _is(component: str, job: Job) -> bool:

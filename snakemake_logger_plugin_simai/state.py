@@ -14,11 +14,12 @@ from snakemake_logger_plugin_simai.events import (
     Job,
     JobDone,
     LogTail,
+    NotStarted,
     PointDone,
     RunningPoint,
     Started,
 )
-from snakemake_logger_plugin_simai.failure import SERVICE_PREFIX, explain, tail
+from snakemake_logger_plugin_simai.failure import SERVICE_PREFIX, explain, finished, not_started, tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class RunState:
         """The points that failed, by name."""
         self.failed_jobs: list[Failed] = []
         """The jobs outside of the points that failed."""
+        self.not_started: set[str] = set()
         self._running: dict[str, RunningPoint] = {}
         self._others: dict[int, Job] = {}
         self._durations: list[float] = []
@@ -115,11 +117,13 @@ class RunState:
             logs=tuple(info.get("log") or ()),
             shellcmd=" ".join((info.get("shellcmd") or "").split()),
             started=now,
+            outputs=tuple(map(str, info.get("output") or ())),
         )
         if not (in_group and job.point):
             self._others[job.number] = job
             return []
         self.failed.pop(job.point, None)  # If it had failed, Snakemake tries it again (--retries).
+        self.not_started.discard(job.point)
         point = self._running.setdefault(job.point, RunningPoint(job.point, now))
         point.jobs[job.number] = job
         self._points[job.number] = job.point
@@ -160,7 +164,18 @@ class RunState:
     def _on_group_error(self, info: dict[str, Any], now: float) -> list[Happening]:
         names = dict.fromkeys(self._points.get(job["jobid"], "") for job in info["job_error_info"])
         happenings: list[Happening] = []
-        for point in [self._running.pop(name) for name in names if name in self._running]:
+        points = [self._running.pop(name) for name in names if name in self._running]
+        for point in points:
+            if len(points) > 1 and finished(point):
+                # Of a pack that failed as a whole, as Snakemake tells it: this one's results stay.
+                self._durations.append(now - point.started)
+                ended = self.snapshot().ended
+                happenings.append(PointDone(point.name, now - point.started, ended, self.total, None))
+                continue
+            if late := not_started(point, packed=len(points) > 1):
+                happenings.append(NotStarted(point.name, late))
+                self.not_started.add(point.name)
+                continue
             rule, reason, logs = explain(point)
             logs += tuple(tail(log) for log in info.get("aux_logs") or ())
             happenings.append(self._fail(point.name, rule, reason, now - point.started, logs))

@@ -1,6 +1,6 @@
 """The words of the display: the same in a terminal and in a log."""
 
-from snakemake_logger_plugin_simai.events import Failed, Happening, JobDone, PointDone, Started
+from snakemake_logger_plugin_simai.events import Failed, Happening, JobDone, NotStarted, PointDone, Started
 from snakemake_logger_plugin_simai.state import RunState
 
 LOGS_NAMED = 3
@@ -34,6 +34,8 @@ def headline(happening: Happening) -> str:
             return f"[{happening.ended}/{happening.total}] done {happening.point} {duration(happening.seconds)}{left}"
         case JobDone():
             return f"done {happening.rule} {duration(happening.seconds)}"
+        case NotStarted(point=point, reason=reason):
+            return f"{point} {reason}"
         case Failed():
             who = f"[{happening.ended}/{happening.total}] FAILED {happening.point}" if happening.point else "FAILED"
             why = f": {happening.reason}" if happening.reason else ""

@@ -10,6 +10,15 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Keep what shares a server in one process (pytest -n 2 --dist loadgroup): a file, or a backend of it."""
+    for item in items:
+        variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
+        apart = f" {variant.backend} {sorted(variant.options.items())}" if variant else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{apart}"))
+
+
 @pytest.fixture
 def traces(tmp_path):
     """A view on what runs leave behind; nothing may be left when the test has ended."""

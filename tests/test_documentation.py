@@ -38,11 +38,12 @@ def leaves(model: type[BaseModel], prefix: str = "", seen: set | None = None):
         inner = [
             found for found in models_of(field.annotation) if found.__module__ != "simai_rules.config.distributions"
         ]
-        repeated = "list" in str(field.annotation)
-        if inner and not (repeated and seen >= set(inner)):
+        kind = str(field.annotation)
+        repeated = "[]" if kind.startswith("list") else ".NAME" if kind.startswith("dict") else ""
+        if inner and not (repeated == "[]" and seen >= set(inner)):
             seen |= set(inner)
             for each in inner:
-                yield from leaves(each, f"{key}{'[]' if repeated else ''}.", seen)
+                yield from leaves(each, f"{key}{repeated}.", seen)
         elif name != "type":
             yield key, field
 

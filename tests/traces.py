@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from room import Room
 
-_OF_A_RUN = re.compile("simai-rules-[0-9a-f]{16}")
+_OF_A_RUN = re.compile("simai-rules-[0-9a-f]{16}(-[0-9]+)?")  # with the number of its node, on all but the first
 _NET = Path("/proc/net")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simai_rules.analysis.results import COMPONENTS, PointResult
+from simai_rules.config.ranges import ranges_text
 
 
 @dataclass
@@ -15,13 +16,15 @@ class Environment:
     """The capsules of all done points.
 
     `common` holds what is the same everywhere, `different` for every other item its values, each with the paths of the
-    points that have it; `shared_cores` the points whose ranks could run on the same cores; `without` the done points
-    whose capsules are missing or cannot be read.
+    points that have it; `shared_cores` the points whose ranks could run on the same cores; `not_as_placed` what ranks
+    said that were not bound as they were placed, by point; `without` the done points whose capsules are missing or
+    cannot be read.
     """
 
     common: dict[str, str] = field(default_factory=dict)
     different: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     shared_cores: list[str] = field(default_factory=list)
+    not_as_placed: dict[str, list[str]] = field(default_factory=dict)
     without: list[str] = field(default_factory=list)
 
 
@@ -37,6 +40,8 @@ def read_environment(results: Sequence[PointResult]) -> Environment:
             environment.without.append(result.path)
         if _share_cores(capsules):
             environment.shared_cores.append(result.path)
+        if differs := [f"{each.get('component', '?')} {text}" for each in capsules for text in each.get("differs", [])]:
+            environment.not_as_placed[result.path] = differs
         for item, value in {pair for capsule in capsules for pair in _flat(capsule)}:
             seen.setdefault(item, {}).setdefault(value, []).append(result.path)
     for item, values in sorted(seen.items()):
@@ -88,6 +93,9 @@ def _flat(capsule: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "node", f"{node.get('cpu', 'unknown CPU')}, {node.get('cores', '?')} cores, {memory:.0f} GiB"
         yield "Linux kernel", str(node.get("kernel", "unknown"))
     yield f"{capsule.get('component', '?')}: cores of each rank", _bindings(capsule["ranks"])
+    gpus = _gpus(capsule["ranks"])
+    if gpus:
+        yield f"{capsule.get('component', '?')}: GPUs of each rank", gpus
     threads = {f"{name}={value}" for rank in capsule["ranks"] for name, value in rank.get("threads", {}).items()}
     yield f"{capsule.get('component', '?')}: thread settings", " ".join(sorted(threads)) or "none"
 
@@ -96,15 +104,16 @@ def _bindings(ranks: Sequence[dict[str, Any]]) -> str:
     counts = sorted({len(rank.get("affinity", [])) for rank in ranks})
     if len(ranks) > 8:
         return f"{len(ranks)} ranks with {' or '.join(map(str, counts))} cores each"
-    return "; ".join(f"rank {rank['rank']}: {_ranges(rank.get('affinity', []))}" for rank in ranks)
+    return "; ".join(f"rank {rank['rank']}: {ranges_text(rank.get('affinity', []))}" for rank in ranks)
 
 
-def _ranges(cores: Sequence[int]) -> str:
-    """Write [0, 1, 2, 5] as 0-2,5."""
-    runs: list[list[int]] = []
-    for core in sorted(cores):
-        if runs and core == runs[-1][1] + 1:
-            runs[-1][1] = core
-        else:
-            runs.append([core, core])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+def _gpus(ranks: Sequence[dict[str, Any]]) -> str:
+    """Return what the ranks saw in the GPU variables, or "" where none was set."""
+    seen = [
+        (rank, f"{name}={value}")
+        for rank in ranks
+        for name, value in rank.get("binding", {}).get("observed", {}).get("gpus", {}).items()
+    ]
+    if len(seen) > 8:
+        return f"{len({rank['rank'] for rank, _ in seen})} ranks with {', '.join(sorted({text for _, text in seen}))}"
+    return "; ".join(f"rank {rank['rank']}: {text}" for rank, text in seen)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from simai_rules.analysis.samples import Samples, samples_of
 from simai_rules.analysis.summary import Row, blank_row, rows_of
+from simai_rules.config.points import NOT_STARTED
 from simai_rules.errors import UserError
 from simai_rules.events.store import UnreadableEvents, read_events
 
@@ -123,7 +124,8 @@ def _read_point(root: Path, path: str, settings: dict[str, Any], wanted: dict[st
     folder, outdated = root / path, False
     written, problem = _read_settings(folder / "point.json")
     if written is not None:
-        outdated = wanted is not None and written != wanted
+        # The machine is not compared: a profile brings its own, and config.yaml knows nothing of it.
+        outdated = wanted is not None and written | {"system": None} != wanted | {"system": None}
         settings = written
 
     def ended(state: State, reason: str) -> PointResult:
@@ -176,7 +178,10 @@ def _why_absent(folder: Path, absent: Sequence[str]) -> str:
         return f"not finished: no events of {' and '.join(absent)} yet"
     if (folder / "server.json").exists():
         return "running now, or killed without a word (its server.json is there, no events)"
-    return "not run yet"
+    try:
+        return str(json.loads((folder / NOT_STARTED).read_text())["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "not run yet"
 
 
 def _same_run(tables: Mapping[str, pa.Table]) -> None:

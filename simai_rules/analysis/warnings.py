@@ -142,6 +142,12 @@ def _machine(results: Sequence[PointResult], environment: Environment) -> list[s
             f"Ranks shared cores in {every}: times include waiting for a core, so differences between backends may "
             "come from the scheduler. Give each rank a core of its own (fewer ranks or more cores)."
         )
+    if environment.not_as_placed:
+        first = next(iter(environment.not_as_placed.values()))[0]
+        found.append(
+            f"In {counted(len(environment.not_as_placed), 'point')} ranks did not run on the cores or GPUs that they "
+            f"were placed on, such as {first}. The capsules name all of them (differs)."
+        )
     if environment.without:
         found.append(f"Without a capsule: {counted(len(environment.without), 'point')}. What was run on is not known.")
     telling = [item for item in environment.different if item != "nodes"]

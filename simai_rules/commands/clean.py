@@ -1,7 +1,7 @@
 """`simai-rules clean`: remove what dead runs have left on this node."""
 
 import argparse
-import platform
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,27 +40,29 @@ def _clean(run: "RunFolder", dry_run: bool) -> bool:
     from simai_rules.lifecycle.reaper import reap
     from simai_rules.lifecycle.remains import remains_of
 
-    name, why, hosts, remains = _name(run), _why_dead(run), _other_hosts(run), remains_of(run)
+    name, why, others, remains = _name(run), _why_dead(run), _clean_others(run), remains_of(run)
     left = [] if dry_run else reap(run)
     done = "would remove" if dry_run else "removed what it could of" if left else "removed"
     print(f"{name}: dead ({why}): {done} {remains}")
     if left:
         print(f"  could not be removed: {', '.join(map(str, left))}. Check who owns it, and remove it by hand.")
-    if hosts:
-        print(f"  it used other nodes too: mpiexec -hosts {','.join(hosts)} -ppn 1 simai-rules clean")
+    if others:
+        print(f"  it used other nodes too. The next run on them cleans them, or this does: {others}")
     return not left
 
 
 def _name(run: "RunFolder") -> str:
     served = run.lease.get("server_file")
-    return f"run {run.run_id}" + (f", which served {served}" if served else "")
+    node = f" (its node {run.index + 1})" if run.index else ""
+    return f"run {run.run_id}{node}" + (f", which served {served}" if served else "")
 
 
 def _why_dead(run: "RunFolder") -> str:
     lease = run.lease
     if not lease:
         return "its lease cannot be read, and no process of it is alive"
-    return f"server {_pid(lease.get('owner'))} and guardian {_pid(lease.get('guardian'))} have ended"
+    owner = "keeper" if run.index else "server"
+    return f"{owner} {_pid(lease.get('owner'))} and guardian {_pid(lease.get('guardian'))} have ended"
 
 
 def _why_left(run: "RunFolder") -> str:
@@ -76,9 +78,11 @@ def _pid(noted: object) -> str:
     return f"process {noted[0]}" if isinstance(noted, list) and noted else "of unknown number"
 
 
-def _other_hosts(run: "RunFolder") -> list[str]:
-    """Return the nodes that the run used beside this one; a name may be short or with its domain."""
-    hosts = run.lease.get("hosts")
-    here = platform.node().partition(".")[0]
-    names = [host for host in hosts if isinstance(host, str)] if isinstance(hosts, list) else []
-    return [host for host in names if host.partition(".")[0] not in (here, "localhost")]
+def _clean_others(run: "RunFolder") -> str:
+    """Return the command that cleans the nodes that the run used beside this one, or "" where there are none.
+
+    It has to be run where the launcher reaches them: in the allocation that they are of.
+    """
+    noted = run.lease.get("clean_others")
+    words = noted if isinstance(noted, list) else []
+    return shlex.join(word for word in words if isinstance(word, str))

@@ -14,6 +14,8 @@ HELP = "Make a folder with an experiment of your own: Snakefile, configs and pro
 
 # What runs leave in an experiment's folder of a checkout; names that begin with a dot are left out as well.
 _NOT_COPIED = {"results", "staging", "__pycache__"}
+# Profiles that an experiment has of its own; those of machines are filled in by `profile install`.
+_PROFILES = ("default", "local")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +73,9 @@ def _contents(experiment: Path) -> Iterator[tuple[str, bytes]]:
     for file in _files(experiment):
         yield str(file.relative_to(experiment)), file.read_bytes()
     profiles = shipped("profiles")
-    for file in _files(profiles):
-        yield str(Path("profiles") / file.relative_to(profiles)), file.read_bytes()
+    for name in _PROFILES:
+        for file in _files(profiles / name) if (profiles / name).is_dir() else ():
+            yield str(Path("profiles") / file.relative_to(profiles)), file.read_bytes()
     yield ".gitignore", shipped("templates/experiment/gitignore").read_bytes()
 
 
@@ -117,12 +120,9 @@ def _print_next(experiment: str, folder: Path, *, written: int, there: int, igno
     if (folder / "demo.yaml").exists():
         lines += [("snakemake --configfile demo.yaml", "a small one first: two cores, some minutes")]
     lines += [("snakemake", "run it on this machine; what is missing or changed is run again, nothing else")]
-    lines += [("snakemake --profile profiles/NAME", f"or elsewhere; NAME: {', '.join(_profiles(folder))}")]
+    lines += [("simai-rules profile list", "or elsewhere: machines to install a profile of (profile install)")]
+    lines += [("snakemake --profile NAME", "submit it there; points --profile NAME says first what that takes")]
     width = max(len(command) for command, text in lines if text)
     print("Next:")
     for command, text in lines:
         print(f"  {command:<{width}}  # {text}" if text else f"  {command}")
-
-
-def _profiles(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "profiles").iterdir() if path.is_dir())

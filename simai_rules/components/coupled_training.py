@@ -38,7 +38,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         model=config.model,
         seed=point.seed,
         ranks=ranks,
-        rendezvous=Path(info.run_folder) if info.run_folder else None,
+        rendezvous=Path(folder) if (folder := info.shared_folder or info.run_folder) else None,
         timeout=point.staging.timeout,
     ) as ai:
         store = ai.store

@@ -30,12 +30,12 @@ def stop_key(rank: int) -> str:
 
 
 def check_point(point: Point, ranks: Ranks) -> None:
-    """Raise UserError where another number of ranks was started than the point has."""
-    expected = point.nodes_per_component * point.simulation.ranks_per_node
+    """Raise UserError where another number of ranks was started than the point has; both components have as many."""
+    expected = point.ranks_of("simulation")
     if ranks.size != expected:
         raise UserError(
-            f"A component has {point.nodes_per_component} nodes with {point.simulation.ranks_per_node} ranks each, but "
-            f"{ranks.size} ranks were started. Start them by 'simai-rules run'."
+            f"A component of this point has {expected} ranks, but {ranks.size} ranks were started. Start them by "
+            "'simai-rules run'."
         )
 
 

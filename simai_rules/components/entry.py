@@ -1,6 +1,7 @@
 """The process of one rank: `python -m simai_rules.components.entry simulation --point … --server … --output …`.
 
-It binds itself to its cores, runs the component's loop, and takes part in writing the component's events and capsule.
+It was bound by the wrapper `simai_rules.launch.rank`; it runs the loop of the component, and takes part in writing the
+component's events and capsule.
 If it fails, it says why in one line, writes that down in the run's folder, and ends all ranks of the component.
 """
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_folder = None
     try:
         info = ServerInfo.read(args.server)
-        run_folder = Path(info.run_folder) if info.run_folder else None
+        run_folder = Path(info.folder_here) if info.folder_here else None
         if run_folder is not None:
             RunFolder(run_folder).add_process(os.getpid(), args.component)
         ranks = Ranks.from_environment()
@@ -115,6 +116,8 @@ def _wait_for_cause(run: RunFolder) -> str:
 
 
 if __name__ == "__main__":
-    # The launcher's helper on this node has started this rank; without it, nobody could end it.
-    die_with_parent()
+    # The launcher's helper on this node has started this rank; without it, nobody could end it. Whether PALS starts it
+    # from a thread that lives as long is not known; it ends what it has started itself.
+    if os.environ.get("SIMAI_LAUNCHER") != "pals":
+        die_with_parent()
     sys.exit(main())

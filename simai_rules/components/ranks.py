@@ -1,8 +1,7 @@
-"""The ranks of a component: which one this process is, the cores it is bound to, and its MPI communicator."""
+"""The ranks of a component: which one this process is, the node it is on, and its MPI communicator."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -12,15 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from simai_rules.errors import MissingProgram, UserError
+from simai_rules.launch.rank import asked, raise_if_misplaced, rank_of
 
 _RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 """One of them is set by every launcher whose ranks MPI can join into one world."""
-_LOCAL_RANK_VARIABLES = (
-    "MPI_LOCALRANKID",  # Hydra, Intel MPI
-    "OMPI_COMM_WORLD_LOCAL_RANK",
-    "PALS_LOCAL_RANKID",
-    "SLURM_LOCALID",
-)
 
 
 @dataclass(frozen=True)
@@ -31,37 +25,32 @@ class Ranks:
     size: int = 1
     local_rank: int = 0
     """Number of this rank among those of its node."""
-    host: str = field(default_factory=platform.node)
+    host: str = field(default_factory=lambda: os.environ.get("SIMAI_NODE") or platform.node())
+    """The name of this rank's node in the allocation; it need not be the machine's host name."""
     comm: Any | None = None
     """MPI.COMM_WORLD of mpi4py, or None for a process that no MPI launcher has started."""
     cores: tuple[int, ...] = ()
-    """Cores that this process was bound to; none if it was left as it was."""
+    """Cores that this rank was placed on; none if it was not placed."""
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        """Join the other ranks and bind this one to its cores, as the launcher's environment says.
+        """Join the other ranks, as the launcher's environment says.
 
-        MPI is loaded only in a process that an MPI launcher has started, or where SIMAI_SIZE is more than 1.
-        SIMAI_CORES is a JSON list with the list of cores of each local rank.
+        MPI is loaded only in a process that an MPI launcher has started, or where SIMAI_SIZE is more than 1. The
+        wrapper `simai_rules.launch.rank` has bound this process and named its node before.
 
-        Raises UserError where the number of ranks is not SIMAI_SIZE or the cores cannot be had.
+        Raises UserError where the number of ranks is not SIMAI_SIZE, or the wrapper could not do it.
         """
+        raise_if_misplaced(os.environ)
         expected = int(os.environ.get("SIMAI_SIZE", "0"))
         if not _launched():
-            return cls(cores=_bind(0))
-        local_rank = next((int(os.environ[name]) for name in _LOCAL_RANK_VARIABLES if name in os.environ), None)
-        # Threads are bound like the one that starts them, so this comes before MPI starts any, wherever it can.
-        cores = _bind(local_rank) if local_rank is not None else None
+            return cls(cores=tuple(asked(os.environ).get("cores", ())))
+        told = os.environ.get("SIMAI_LOCAL_RANK")
+        local_rank = int(told) if told else rank_of(os.environ)[1] or 0
         comm = _world()
         if expected and comm.Get_size() != expected:
             raise UserError(_wrong_size(expected, comm.Get_size()))
-        if local_rank is None or cores is None:
-            from mpi4py import MPI
-
-            on_node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-            local_rank = int(on_node.Get_rank())
-            on_node.Free()
-            cores = _bind(local_rank)
+        cores = tuple(asked(os.environ).get("cores", ()))
         return cls(comm.Get_rank(), comm.Get_size(), local_rank, comm=comm, cores=cores)
 
     def finalize(self) -> None:
@@ -158,25 +147,3 @@ def _wrong_size(expected: int, size: int) -> str:
         "system.yaml), or install mpi4py for the MPI of your launcher: pip install --no-binary=mpi4py "
         "--force-reinstall mpi4py"
     )
-
-
-def _bind(local_rank: int) -> tuple[int, ...]:
-    """Bind this process to its cores of SIMAI_CORES and return them; without SIMAI_CORES it is left as it is."""
-    text = os.environ.get("SIMAI_CORES")
-    if not text:
-        return ()
-    cores = json.loads(text)
-    if local_rank >= len(cores):
-        raise UserError(
-            f"local rank {local_rank} on {platform.node()} has no cores: SIMAI_CORES names those of {len(cores)} ranks "
-            f"({text}). More ranks were started on this node than were placed there."
-        )
-    try:
-        os.sched_setaffinity(0, cores[local_rank])
-    except OSError as error:
-        allowed = sorted(os.sched_getaffinity(0))
-        raise UserError(
-            f"local rank {local_rank} on {platform.node()} cannot be bound to cores {cores[local_rank]}: "
-            f"{error.strerror}. This process may use cores {allowed}; check cores and reserved_cores in system.yaml."
-        ) from error
-    return tuple(cores[local_rank])

@@ -27,6 +27,15 @@ class BackendBase(Strict):
         return "job"
 
     @property
+    def everywhere(self) -> bool:
+        """Whether its server has processes on every node of the point, instead of one."""
+        return False
+
+    def busy_cores(self, nodes: int) -> int:  # noqa: ARG002 - for those that divide their processes among the nodes
+        """Return how many cores its server's processes keep busy on each of `nodes` nodes."""
+        return 0
+
+    @property
     def lacking(self) -> str:
         """What to say where options are missing without which the backend cannot be used; "" if none are."""
         names = [name for name in self.required if not getattr(self, name)]
@@ -75,15 +84,32 @@ class NodeLocalConfig(BackendBase):
 
 
 class RedisConfig(BackendBase):
-    """A redis-server that the run starts, with a password made for the run."""
+    """Redis-servers that the run starts, with a password made for the run."""
 
     type: Literal["redis"] = "redis"
+    per: Literal["job", "node"] = "job"
+    """job: one server for all nodes of a point. node: one on each node, for the ranks of that node alone."""
     port: Annotated[int, Field(ge=0, le=65535), BeforeValidator(as_number)] = 0
     """0 takes a free port."""
-    interface: Annotated[str, Field(min_length=1)] = "lo"
-    """The network interface (`ip link`) that the server listens on; it listens on no other."""
+    interface: Annotated[str, Field(min_length=1)] = "auto"
+    """The network interface (`ip link`) that a server listens on; it listens on no other. auto: loopback (lo) where
+    only its own node uses it, else the one that leads to the point's other nodes."""
     io_threads: Annotated[int, Field(ge=1, le=128), BeforeValidator(as_number)] = 1
-    """Threads of the server for reading and writing sockets."""
+    """Threads of a server for reading and writing sockets."""
+
+    @property
+    def sharing(self) -> Sharing:
+        """The servers of the nodes do not know each other."""
+        return "node" if self.per == "node" else "job"
+
+    @property
+    def everywhere(self) -> bool:
+        """One on each node, if the user says so."""
+        return self.per == "node"
+
+    def busy_cores(self, nodes: int) -> int:  # noqa: ARG002 - one server on each
+        """One per thread."""
+        return self.io_threads
 
 
 class RedisClusterConfig(BackendBase):
@@ -96,10 +122,20 @@ class RedisClusterConfig(BackendBase):
     """Copies of each master; they cost memory and time and are what a real deployment would have."""
     keys: Literal["spread", "local"] = "spread"
     """spread: over all masters. local: on the writer's node, by hash tags; only that node's ranks find them."""
-    interface: Annotated[str, Field(min_length=1)] = "lo"
-    """The network interface (`ip link`) that the servers listen on; they listen on no other."""
+    interface: Annotated[str, Field(min_length=1)] = "auto"
+    """The network interface (`ip link`) that the servers listen on; they listen on no other. auto: loopback (lo) where
+    a point has one node, else the one that leads to its other nodes."""
     io_threads: Annotated[int, Field(ge=1, le=128), BeforeValidator(as_number)] = 1
     """Threads of each server for reading and writing sockets."""
+
+    @property
+    def everywhere(self) -> bool:
+        """The masters are spread over the nodes."""
+        return True
+
+    def busy_cores(self, nodes: int) -> int:
+        """One per thread of each server; with more nodes than servers, some nodes have none."""
+        return -(-self.masters * (1 + self.replicas) // nodes) * self.io_threads
 
     @property
     def sharing(self) -> Sharing:
@@ -117,6 +153,15 @@ class DragonConfig(BackendBase):
     """Processes per node that hold parts of the dictionary."""
     transport: Literal["tcp", "hsta"] = "tcp"
     """Dragon's agent between nodes: TCP, or HSTA over libfabric."""
+
+    @property
+    def everywhere(self) -> bool:
+        """The runtime and its managers are on every node."""
+        return True
+
+    def busy_cores(self, nodes: int) -> int:  # noqa: ARG002 - as many on each
+        """One per manager."""
+        return self.managers_per_node
 
 
 class DaosPosixConfig(BackendBase):

@@ -10,6 +10,8 @@ rank:
 
 Staging, start-up and waiting for cores come on top, so the seconds are a lower bound. Where a run time is not given (an
 iteration takes what its work takes) there is no estimate: None.
+
+What is asked of a batch system has to suffice: see `request`.
 """
 
 import math
@@ -27,6 +29,17 @@ from simai_rules.config.distributions import (
 from simai_rules.config.experiment import Point
 
 ITEM_SIZES = {"float16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
+
+MARGIN = 1.5
+"""Walltime asked for over walltime estimated."""
+SLOW_BYTES_PER_S = 100e6
+"""Each rank writes and reads at least so much per second: a parallel file system that is busy."""
+START_S = 60.0
+"""Seconds for snakemake and the ranks to start on a node that has read none of their files yet."""
+LEAST_START_S = 20.0
+"""Seconds that a start takes at the least."""
+SHARE_OF_MINUTES = 0.8
+"""Of the walltime in `minutes`; the start of the job has to be in it as well."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +59,53 @@ class Estimate:
 
 def estimate(point: Point) -> Estimate:
     """Return what `point` will take."""
-    simulation_ranks = point.nodes_per_component * point.simulation.ranks_per_node
+    simulation_ranks = point.ranks_of("simulation")
     message = point.elements * ITEM_SIZES[point.dtype]
     training = _training_seconds(point)
     between = _seconds_between_snapshots(point)
     snapshots = None if training is None or between is None else _snapshots(point, training, between)
     return Estimate(
         simulation_ranks=simulation_ranks,
-        training_ranks=point.nodes_per_component * point.training.ranks_per_node,
+        training_ranks=point.ranks_of("training"),
         message_bytes=message,
         snapshots=snapshots,
         bytes_moved=None if snapshots is None else snapshots * message * simulation_ranks * 2,
         seconds=None if training is None or between is None else _start_seconds(point) + between + training,
     )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one point asks of a batch system."""
+
+    nodes: int
+    minutes: int | None
+    """Walltime; None where neither `minutes` nor the run times in the config say it."""
+
+
+def request(point: Point) -> Request:
+    """Return what to ask for `point`: its `minutes`, else its estimate with margins.
+
+    minutes = MARGIN × (seconds + bytes of a rank / SLOW_BYTES_PER_S) + staging.start_timeout + START_S, rounded up.
+    """
+    guess = estimate(point)
+    minutes = point.minutes
+    if minutes is None and guess.seconds is not None and guess.bytes_moved is not None:
+        staging = guess.bytes_moved / guess.simulation_ranks / SLOW_BYTES_PER_S
+        start = point.staging.start_timeout + START_S
+        minutes = math.ceil((MARGIN * (guess.seconds + staging) + start) / 60)
+    return Request(point.nodes, minutes)
+
+
+def seconds_needed(point: Point, minutes: float | None = None) -> float | None:
+    """Return the walltime that has to be left for `point` to be started; None where nothing tells.
+
+    That is its estimate with the shortest start; without an estimate, a share of the `minutes` that were asked for.
+    """
+    seconds = estimate(point).seconds
+    if seconds is not None:
+        return seconds + LEAST_START_S
+    return None if not minutes else SHARE_OF_MINUTES * 60 * minutes
 
 
 def staged_bytes_per_node(point: Point) -> int:

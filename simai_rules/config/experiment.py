@@ -1,12 +1,14 @@
 """An experiment as its config.yaml says it, and a point: one combination of its sweep, fully resolved."""
 # ruff: noqa: RUF012 - pydantic copies a default before it gives it to an instance
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from simai_rules.config.base import NaturalInt, Positive, PositiveInt, Says, Strict, as_number
-from simai_rules.config.components import DataDtype
+from simai_rules.config.components import ComponentConfig, DataDtype
+from simai_rules.config.nodes import Layout, numbered, select_nodes
 from simai_rules.config.registry import BackendConfig, BackendName, BackendOptions
 from simai_rules.config.simulation import SimulationConfig
 from simai_rules.config.system import SystemConfig
@@ -24,6 +26,11 @@ class StagingConfig(Strict):
     """Seconds that a staging server has to become ready, and that components wait for it."""
     in_flight: PositiveInt = 3
     """Snapshots per rank that may be staged at the same time; the space for them is checked before the run."""
+    server_nodes: Literal["simulation", "training", "own"] = "simulation"
+    """Where a staging server that is one process runs: the first node of the simulation or of the training, or a node
+    of the point that no component uses."""
+    server_cores: NaturalInt | None = None
+    """Cores on each of its nodes that the server has to itself; without it, as many as its processes keep busy."""
 
 
 class SweepConfig(Strict):
@@ -46,9 +53,11 @@ class PointSettings(Strict):
     dtype: DataDtype = "float32"
     nodes: PositiveInt = 1
     """Nodes of a point, those of all components together."""
-    layout: Literal["beside", "apart"] = "beside"
+    layout: Layout = "beside"
     """beside: each simulation rank shares its node with the training rank that it feeds. apart: the simulation has the
-    first half of the nodes and the training the other."""
+    first nodes and the training others; half of them each, if their own `nodes` do not say otherwise."""
+    minutes: PositiveInt | None = None
+    """Walltime of a point at most, as it is asked of a batch system; without it, worked out from the run times."""
     warmup: NaturalInt = 1
     """Snapshots per rank that count as warm-up; they are recorded and kept out of the statistics."""
     staging: StagingConfig = StagingConfig()
@@ -92,17 +101,28 @@ class Point(PointSettings):
     system: SystemConfig
 
     @property
-    def nodes_per_component(self) -> int:
-        """Nodes that each component runs on."""
-        return self.nodes // 2 if self.layout == "apart" else self.nodes
+    def components(self) -> dict[str, ComponentConfig]:
+        """The components by name."""
+        return {"simulation": self.simulation, "training": self.training}
+
+    def selection(self, hosts: Sequence[str] = ()) -> dict[str, tuple[int | str, ...]]:
+        """Return the nodes of each component, as numbers into the point's nodes; of those listed by name, the names.
+
+        With `hosts`, the names of the point's nodes, all are numbers. "server" is there if it has a node of its own.
+        Raises ValueError where the nodes that are asked for are not there.
+        """
+        wishes = {name: numbered(name, config.nodes, hosts) for name, config in self.components.items()}
+        return select_nodes(self.nodes, self.layout, wishes, own=self.staging.server_nodes == "own")
+
+    def ranks_of(self, component: str) -> int:
+        """Return the number of ranks of `component` on all its nodes."""
+        return len(self.selection()[component]) * self.components[component].ranks_per_node
 
     @model_validator(mode="after")
     def _can_be_shared(self) -> "Point":
         """Refuse a backend that is not described, or whose values do not reach the rank that is to read them."""
         if self.server.lacking:
             raise ValueError(self.server.lacking)
-        if self.layout == "apart" and self.nodes % 2:
-            raise ValueError(f"layout: apart gives each component half of the nodes, but nodes is {self.nodes}")
         if self.server.sharing == "process":
             raise ValueError(
                 f"a value on the backend {self.backend} can be read by its own writer alone, and the simulation and "
@@ -115,17 +135,40 @@ class Point(PointSettings):
                 "the training on other nodes. Choose layout: beside, or a backend that all nodes can read, such as "
                 "filesystem or redis"
             )
+        if self.server.everywhere and self.server.sharing == "node" and self.staging.server_nodes == "own":
+            raise ValueError(
+                "staging.server_nodes: own gives the server a node that no component uses, but the servers of the "
+                f"backend {self.backend}, as it is configured, are each for the ranks of their own node. Leave "
+                "server_nodes out"
+            )
         return self
 
     @model_validator(mode="after")
     def _fits_the_pattern(self) -> "Point":
-        if self.simulation.ranks_per_node != self.training.ranks_per_node:
+        selected = self.selection()
+        beside = self.layout == "beside"
+        if beside and self.simulation.ranks_per_node != self.training.ranks_per_node:
             raise ValueError(
                 "every simulation rank feeds the training rank beside it, so both need the same number: "
                 f"simulation.ranks_per_node is {self.simulation.ranks_per_node}, "
                 f"training.ranks_per_node is {self.training.ranks_per_node}"
             )
-        if problem := self.simulation.wrong_for(self.nodes_per_component * self.simulation.ranks_per_node):
+        if beside and selected["simulation"] != selected["training"]:
+            raise ValueError(
+                "layout: beside puts every simulation rank on the node of the training rank that it feeds, so both "
+                f"need the same nodes: simulation.nodes is {self.simulation.nodes}, training.nodes is "
+                f"{self.training.nodes}. Choose layout: apart, or the same nodes"
+            )
+        ranks = {name: self.ranks_of(name) for name in self.components}
+        if ranks["simulation"] != ranks["training"]:
+            raise ValueError(
+                "every simulation rank feeds one training rank, so both need as many: "
+                + ", ".join(
+                    f"{name} has {count} ({len(selected[name])} nodes × {self.components[name].ranks_per_node} ranks)"
+                    for name, count in ranks.items()
+                )
+            )
+        if problem := self.simulation.wrong_for(ranks["simulation"]):
             raise ValueError(problem)
         model = self.training.model
         if self.elements < model.row:

@@ -10,13 +10,17 @@ from simai_rules.errors import ConfigError
 # One argument of a command line holds 131,072 bytes on Linux, and the whole command of a rule is one such argument.
 LONGEST = 120_000
 
+NOT_STARTED = "not_started.json"
+"""In a point's folder, beside point.json: why it was not started. It has not failed, and the next run starts it."""
+
 
 def point_json(point: Point) -> str:
     """Return the point as JSON on one line. Equal points give equal text: keys stand in the order of the models.
 
     Raises ConfigError where it is too long to be an argument of a command.
     """
-    text = point.model_dump_json(by_alias=True)
+    # What is asked of a batch system, and what its queues take, changes nothing that is measured.
+    text = point.model_dump_json(by_alias=True, exclude={"minutes": True, "system": {"queues"}})
     if len(text) > LONGEST:
         raise ConfigError(
             f"{point.path}: the resolved config has {len(text)} characters, more than the {LONGEST} that fit on a "

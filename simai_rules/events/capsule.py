@@ -15,8 +15,10 @@ from typing import Any
 
 from simai_rules.events.recorder import Recorder
 from simai_rules.files import write_json
+from simai_rules.launch.rank import asked, differences, observed
 
 CAPSULE_FORMAT = 1
+MOST_WARNINGS = 8
 PACKAGES = (
     "simai-rules",
     "snakemake",
@@ -35,13 +37,14 @@ _THREADS = ("OMP_", "MKL_NUM", "OPENBLAS_", "BLIS_NUM", "NUMEXPR_NUM", "GOTO_NUM
 
 
 def collect(rank: int = 0, local_rank: int = 0, host: str = "") -> dict[str, Any]:
-    """Describe this process: rank, host, pid, the cores it may use, its thread environment, and its node."""
+    """Describe this process: rank, node, pid, what it was placed on and what it has, its threads, and its machine."""
     return {
         "rank": rank,
         "local_rank": local_rank,
         "host": host or platform.node(),
         "pid": os.getpid(),
         "affinity": sorted(os.sched_getaffinity(0)),
+        "binding": {"asked": asked(os.environ), "observed": observed(os.environ)},
         "threads": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_THREADS)},
         "node": _node(),
     }
@@ -65,6 +68,8 @@ def software() -> dict[str, Any]:
 def write_capsule(recorder: Recorder, comm: Any | None, path: str | Path, metadata: Mapping[str, Any]) -> None:
     """Gather what every rank observed and let rank 0 write it to `path` as JSON; collective over `comm`.
 
+    Ranks that do not run where they were placed are listed in it ("differs"), and on stderr.
+
     Raises UserError (on rank 0) where the file cannot be written.
     """
     mine = collect(recorder.rank, recorder.local_rank, recorder.host)
@@ -72,6 +77,15 @@ def write_capsule(recorder: Recorder, comm: Any | None, path: str | Path, metada
     if gathered is None:
         return
     nodes = {each["host"]: each.pop("node") for each in gathered}
+    differs = [
+        f"rank {each['rank']} on {each['host']}: {text}"
+        for each in gathered
+        for text in differences(each["binding"]["asked"], each["binding"]["observed"])
+    ]
+    for text in differs[:MOST_WARNINGS]:
+        sys.stderr.write(f"simai-rules: warning: {recorder.component} {text}\n")
+    if len(differs) > MOST_WARNINGS:
+        sys.stderr.write(f"simai-rules: warning: and {len(differs) - MOST_WARNINGS} more, in {path}\n")
     write_json(
         Path(path),
         {
@@ -81,6 +95,7 @@ def write_capsule(recorder: Recorder, comm: Any | None, path: str | Path, metada
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "software": software(),
             "nodes": nodes,
+            "differs": differs,
             "ranks": gathered,
         },
     )

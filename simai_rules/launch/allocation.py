@@ -11,14 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from simai_rules.config.system import SystemConfig
 from simai_rules.errors import UserError
 from simai_rules.files import locked, write_json
+from simai_rules.launch.nodelist import expand_nodelist
 from simai_rules.process import Process
 
 LOCK_S = 30.0
+_TOLD_AT_MOST = 4
 
 
 class NoFreeNodes(UserError):
@@ -33,28 +37,47 @@ class Allocation:
     nodes: tuple[str, ...]
 
 
-def allocation_of(hostfile: str | None) -> Allocation:
-    """Return the nodes that the file `hostfile` names, one per line, each once; without it, this machine alone.
+def allocation_of(system: SystemConfig) -> Allocation:
+    """Return the nodes at hand, each once, in the order in which they are named.
 
-    Raises UserError where the file cannot be read, names no node, or names one that cannot be found.
+    They are those of `system.hostfile` (a name per line), else of the PBS job that this process is in ($PBS_NODEFILE),
+    else of its Slurm job ($SLURM_JOB_NODELIST), else this machine alone. Raises UserError where a file cannot be read,
+    names no node, or names one that cannot be found; the names of Slurm are srun's own and need no address.
     """
-    if not hostfile:
-        return Allocation("local", (platform.node(),))
-    path = Path(hostfile).absolute()
+    if system.hostfile:
+        return _of_file(Path(system.hostfile).absolute(), "hostfile in system.yaml")
+    if os.environ.get("PBS_NODEFILE"):
+        found = _of_file(Path(os.environ["PBS_NODEFILE"]), "$PBS_NODEFILE")
+        return Allocation(_name("pbs", os.environ.get("PBS_JOBID") or os.environ["PBS_NODEFILE"]), found.nodes)
+    nodelist = os.environ.get("SLURM_JOB_NODELIST") or os.environ.get("SLURM_NODELIST")
+    if nodelist:
+        return Allocation(_name("slurm", os.environ.get("SLURM_JOB_ID") or nodelist), expand_nodelist(nodelist))
+    return Allocation("local", (platform.node(),))
+
+
+def _of_file(path: Path, origin: str) -> Allocation:
+    """Return the nodes that a file names; `origin` says where its path comes from."""
     try:
         lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
-    except OSError as error:
-        raise UserError(f"The host file {path} (hostfile in system.yaml) cannot be read: {error.strerror}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UserError(f"The host file {path} ({origin}) cannot be read: {reason}.") from None
     nodes = tuple(dict.fromkeys(line for line in lines if line))
     if not nodes:
-        raise UserError(f"The host file {path} (hostfile in system.yaml) names no node; it takes one name per line.")
-    unknown = [node for node in nodes if not _resolves(node)]
+        raise UserError(f"The host file {path} ({origin}) names no node; it takes one name per line.")
+    # Where no name server answers, each look takes seconds.
+    unknown = list(islice((node for node in nodes if not _resolves(node)), _TOLD_AT_MOST))
     if unknown:
         raise UserError(
-            f"{path} (hostfile in system.yaml) names {', '.join(unknown)}, of which no address is known on this node "
+            f"{path} ({origin}) names {', '.join(unknown)}, of which no address is known on this node "
             "(getent hosts NAME). Correct the name, or the file of an allocation that has ended."
         )
-    return Allocation(hashlib.sha256(str(path).encode()).hexdigest()[:8], nodes)
+    return Allocation(_name("", str(path)), nodes)
+
+
+def _name(kind: str, text: str) -> str:
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{kind}-{digest}" if kind else digest
 
 
 def _resolves(node: str) -> bool:
@@ -94,22 +117,35 @@ class Ledger:
         self._holders = [list(holder) for holder in holders]
         self.path = state_folder() / f"ledger-{allocation.name}.json"
 
-    def take(self, count: int, seconds: float, tell: Callable[[str], None], proceed: Callable[[], None]) -> list[str]:
+    def take(
+        self,
+        count: int,
+        seconds: float,
+        tell: Callable[[str], None],
+        proceed: Callable[[], None],
+        first: str = "",
+    ) -> list[str]:
         """Take `count` free nodes for the holders, waiting up to `seconds`; `proceed` may raise to end the wait.
 
-        Raises NoFreeNodes where the allocation is too small or its nodes stay taken.
+        first: the node that has to be the first of them, with others that come after it in the allocation. Raises
+        NoFreeNodes where the allocation is too small or its nodes stay taken.
         """
-        if count > len(self.allocation.nodes):
+        begin = self.allocation.nodes.index(first) if first else 0
+        nodes = self.allocation.nodes[begin:]
+        if count > len(nodes):
+            after = f" from {first} on, where this runs," if begin else ""
             raise NoFreeNodes(
-                f"The point asks for {count} nodes; the allocation '{self.allocation.name}' has "
-                f"{len(self.allocation.nodes)} ({', '.join(self.allocation.nodes)}). Ask for fewer (nodes) or for a "
-                "larger allocation."
+                f"The point asks for {count} nodes; the allocation '{self.allocation.name}' has{after} "
+                f"{len(nodes)} ({', '.join(nodes)}). Ask for fewer (nodes) or for a larger allocation"
+                f"{', or start this on its first node' if begin else ''}."
             )
         deadline = time.monotonic() + seconds
         told = False
         while True:
             with self._locked() as taken:
-                free = [node for node in self.allocation.nodes if node not in taken]
+                free = [node for node in nodes if node not in taken]
+                if first and first not in free:
+                    free = []  # those after it are of no use without it
                 if len(free) >= count:
                     chosen = free[:count]
                     taken.update(dict.fromkeys(chosen, self._holders))

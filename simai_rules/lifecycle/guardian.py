@@ -23,10 +23,13 @@ _DEADLINE_S = 30.0
 class Guardian:
     """The owner's side: starts the guardian, and tells it to clean up after an orderly end."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, output: int | None = None) -> None:
+        """Output: as for Popen; a launcher waits for all who hold the output of a process that it has started."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "simai_rules.lifecycle.guardian", str(run.folder)],
             stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
         self.process = Process.of(self._process.pid) or Process(self._process.pid, 0)

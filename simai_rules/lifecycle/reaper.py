@@ -11,6 +11,7 @@ from pathlib import Path
 from simai_rules.errors import UserError
 from simai_rules.files import locked, write_json
 from simai_rules.launch.allocation import state_folder
+from simai_rules.lifecycle.reports import gone
 from simai_rules.lifecycle.run_folder import UNREADABLE, RunFolder, all_runs
 from simai_rules.process import Process, end, wait_ended
 from simai_rules.staging.errors import ServerLost
@@ -20,6 +21,8 @@ from simai_rules.staging.info import ServerInfo
 GRACE_S = 2.0
 LOCK_S = 60.0
 _COMMAND_S = 20.0
+_ENDS_ANYWAY_S = 0.7
+"""A keeper that dies so long, in seconds, before server.json tells of the run's end has died of that end."""
 _LEFT_BY_MPI = ("/dev/shm/", "/tmp/hydra_hwloc_xmlfile_")  # noqa: S108 - MPI's segments, and Hydra's topology file
 
 
@@ -28,12 +31,14 @@ def clean(run: RunFolder, why: str) -> None:
 
     What it claimed and cannot be removed stays written down in its folder, for the next one who cleans.
     """
+    reports = run.reports  # known by its lease, which goes too
     steps = (
         # Who is dead by now has ended before the server did: the cause comes first.
         explain_unfinished,
-        partial(_say_that_server_ended, why=why),
+        partial(_say_that_node_was_lost if run.index else _say_that_server_ended, why=why),
         _end_processes,
         explain_unfinished,
+        RunFolder.gather,
         _remove_segments,
         _remove_half_written,
         _run_commands,
@@ -44,6 +49,9 @@ def clean(run: RunFolder, why: str) -> None:
         # One that fails (a full disk, a note that cannot be read) keeps no other from being done.
         with suppress(*UNREADABLE, UserError):
             step(run)
+    if run.index and reports and not is_there(run.folder):
+        with suppress(OSError):
+            reports.write(gone(run.index), {})
 
 
 def reap_dead_runs() -> dict[str, list[Path]]:
@@ -112,6 +120,29 @@ def _say_that_server_ended(run: RunFolder, why: str) -> None:
         write_json(file, content, mode=0o600)
 
 
+def _say_that_node_was_lost(run: RunFolder, why: str) -> None:
+    """Tell the first node that the keeper of this one has ended, unless that is because the run ends anyway."""
+    deadline = time.monotonic() + _ENDS_ANYWAY_S
+    while why and not why_ended(run):
+        if time.monotonic() > deadline:
+            hosts = run.lease.get("hosts") or []
+            node = hosts[run.index] if run.index < len(hosts) else run.lease.get("node", "?")
+            run.fail("server", f"the node {node} was lost: its keeper ended ({why})")
+            return
+        time.sleep(0.05)
+
+
+def why_ended(run: RunFolder) -> str:
+    """Return why the first node of `run` serves no longer, as its server.json tells, or "" where it does."""
+    try:
+        info = ServerInfo.read(Path(run.lease.get("server_file", "")))
+    except (OSError, ServerLost):
+        return "server.json has gone"
+    if info.run_id != run.run_id:
+        return "server.json is another run's"
+    return "" if info.state in ("starting", "ready") else f"the server has {info.state}: {info.reason}"
+
+
 def explain_unfinished(run: RunFolder) -> None:
     """Give a reason for every component whose launcher is dead and that left none."""
     explained = {failure.component for failure in run.failures()}
@@ -123,7 +154,7 @@ def explain_unfinished(run: RunFolder) -> None:
 def _end_processes(run: RunFolder) -> None:
     """End the components, which get a moment to do so themselves, and all other processes of the run."""
     launchers = [launcher for _, launcher in run.components().values()]
-    wait_ended(launchers, GRACE_S)
+    wait_ended([*launchers, *run.ranks()], GRACE_S)
     end([*launchers, *run.processes()], grace=0.5)
 
 
@@ -151,6 +182,8 @@ def left_by_mpi(run: RunFolder) -> list[Path]:
 def _remove_half_written(run: RunFolder) -> None:
     """Remove the temporary files that killed processes of the run have left beside its results (`files.replacing`)."""
     lease = run.lease
+    if run.index:
+        return  # its processes write into the reports, which go as a whole, and pids of other nodes mean nothing here
     server_file = Path(lease.get("server_file", ""))
     files = list(server_file.parent.glob(f".{server_file.name}.*.tmp")) if server_file.name else []
     if lease.get("point_folder"):

@@ -1,11 +1,12 @@
 """The folder of a run: who takes part, what has failed, and what has to be removed when the run has ended.
 
-<tmp>/simai-rules-<uid>/run-<id>/
+<tmp>/simai-rules-<uid>/run-<id>/             on the first node; on the others it is run-<id>-<index>, as two names of
+                                              the allocation may be one machine
     lease.json              the run: node, where its pids count, owner (serve), guardian, hosts, server.json, point
     claims/<n>.json         what the run made outside of this folder, written down before it is made
     processes/<pid>         every process of the run that has to be gone in the end: its start, and whose it is
     components/<name>.json  a component: its launcher's process, and whether it is running, done or failed
-    failures/<name>.json    why a part has failed; the earliest is the cause of the others
+    failures/<name>.json    why a part has failed; the earliest is the cause of the others (and see reports)
     segments/<pid>          what MPI leaves if this rank is killed: shared memory, a file of Hydra
 """
 
@@ -17,13 +18,14 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from simai_rules.errors import UserError
 from simai_rules.files import write_json
 from simai_rules.launch.allocation import state_folder
+from simai_rules.lifecycle.reports import Reports
 from simai_rules.process import Process, boot_of, dying_with, pid_space
 
 _ROOM, _ROOM_BYTES = ".room", 65536
@@ -50,14 +52,19 @@ class RunFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.serving: Sequence[int] = ()
+        """The numbers of the nodes that the server's processes are to be on; () for all."""
         self.proceed: Callable[[], None] = lambda: None
         """Raises where its owner was asked to end."""
 
     @classmethod
-    def create(cls, server_file: Path, point_folder: Path | None) -> "RunFolder":
-        """Make the folder of a new run of this process; `point_folder` gets a copy of the failures."""
-        run_id = secrets.token_hex(8)
-        folder = state_folder() / f"run-{run_id}"
+    def create(cls, server_file: Path, point_folder: Path | None, run_id: str = "", index: int = 0) -> "RunFolder":
+        """Make the folder of a new run of this process; `point_folder` gets a copy of the failures.
+
+        A keeper gives the `run_id` of its run, and the `index` of its node among the run's.
+        """
+        run_id = run_id or secrets.token_hex(8)
+        folder = state_folder() / (f"run-{run_id}-{index}" if index else f"run-{run_id}")
         folder.mkdir(mode=0o700)
         for name in ("claims", "processes", "components", "failures", "segments"):
             (folder / name).mkdir(mode=0o700)
@@ -71,6 +78,7 @@ class RunFolder:
             "guardian": None,
             "server_file": str(server_file.absolute()),
             "point_folder": str(point_folder.absolute()) if point_folder else "",
+            "reports": "",
         }
         write_json(folder / "lease.json", lease, mode=0o600)
         return run
@@ -78,7 +86,18 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         """The run's id: 16 hexadecimal digits."""
+        return self.name.partition("-")[0]
+
+    @property
+    def name(self) -> str:
+        """The run's id, on its other nodes with `-<index>`: nothing else on this machine is called so."""
         return self.folder.name.removeprefix("run-")
+
+    @property
+    def index(self) -> int:
+        """The number of this node among the run's."""
+        number = self.name.partition("-")[2]
+        return int(number) if number.isdigit() else 0
 
     @property
     def lease(self) -> dict[str, Any]:
@@ -93,9 +112,20 @@ class RunFolder:
         """Write down which process removes the run's things."""
         self._write("lease.json", self.lease | {"guardian": list(guardian)})
 
-    def name_hosts(self, hosts: Sequence[str]) -> None:
-        """Write down which nodes the run uses: something of it may be left on each."""
-        self._write("lease.json", self.lease | {"hosts": list(hosts)})
+    def name_hosts(self, hosts: Sequence[str], reports: Path | None = None, clean_others: Sequence[str] = ()) -> None:
+        """Write down which nodes the run uses: something of it may be left on each.
+
+        reports: the folder in which several nodes tell each other of failures. clean_others: the command that starts
+        `simai-rules clean` on the nodes but this one.
+        """
+        more = {"hosts": list(hosts), "reports": str(reports or ""), "clean_others": list(clean_others)}
+        self._write("lease.json", self.lease | more)
+
+    @property
+    def reports(self) -> Reports | None:
+        """What the nodes of the run tell each other; None where there is one node."""
+        folder = self.lease.get("reports")
+        return Reports(Path(folder)) if isinstance(folder, str) and folder else None
 
     def in_use(self) -> bool:
         """Whether the owner or the guardian of the run is alive; without a readable lease, any process of it."""
@@ -173,13 +203,19 @@ class RunFolder:
         cwd: Path | None = None,
         owner: str = "server",
         new_session: bool = True,
+        output: IO[bytes] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a process of the run that dies with this one, in a session or group of its own; it is written down."""
+        """Start a process of the run that dies with this one, in a session or group of its own; it is written down.
+
+        output: where it writes to, errors too; else where this process does.
+        """
         child = subprocess.Popen(
             list(command),
             env=dict(env) if env is not None else None,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             start_new_session=new_session,
             process_group=None if new_session else 0,
             preexec_fn=dying_with(os.getpid()),
@@ -190,12 +226,17 @@ class RunFolder:
     def add_process(self, pid: int, owner: str) -> None:
         """Write down a process of `owner` ("server" or a component) that has to be gone when the run has ended.
 
-        On another node than the run's first there is no such folder, and nothing is written: pids mean nothing there.
+        Where the run has ended, and its folder with it, nothing is written.
         """
         process = Process.of(pid)
         folder = self.folder / "processes"
         if process is not None and folder.is_dir():
             (folder / str(pid)).write_text(f"{process.start} {owner}")
+
+    def ranks(self) -> list[Process]:
+        """Return the processes that belong to components, dead ones included."""
+        servers = set(self.processes("server"))
+        return [process for process in self.processes() if process not in servers]
 
     def processes(self, owner: str | None = None) -> list[Process]:
         """Return the processes of the run (of `owner` only, if given) that were written down, dead ones included."""
@@ -223,19 +264,34 @@ class RunFolder:
         return found
 
     def fail(self, component: str, reason: str) -> None:
-        """Write down why `component` has failed, here and in the point's folder; a first reason is kept.
+        """Write down why `component` has failed: here, for other nodes, in the point's folder. A first reason is kept.
 
         Where the point's folder has gone or is full, the note here has to do: ending and cleaning are more important.
         """
         here = self.folder / "failures" / f"{component}.json"
         if not here.exists():
             self._write(f"failures/{component}.json", {"component": component, "reason": reason, "time": time.time()})
+        self._copy_to_point(here)
+        if reports := self.reports:
+            with suppress(*UNREADABLE):
+                reports.fail(self.index, json.loads(here.read_bytes()))
+
+    def gather(self) -> None:
+        """Write down here what has failed on other nodes: their notes go with the run."""
+        known = {file.stem for file in self.folder.glob("failures/*.json")}
+        for failure in self.failures():
+            if failure.component not in known and failure.component.isidentifier():
+                known.add(failure.component)
+                self._write(f"failures/{failure.component}.json", asdict(failure))
+                self._copy_to_point(self.folder / "failures" / f"{failure.component}.json")
+
+    def _copy_to_point(self, note: Path) -> None:
         point_folder = Path(self.lease.get("point_folder") or os.devnull)
         if point_folder.is_dir():
             with suppress(OSError):
                 (point_folder / "failures" / _ROOM).unlink(missing_ok=True)
             with suppress(UserError):
-                write_json(point_folder / "failures" / here.name, json.loads(here.read_text()))
+                write_json(point_folder / "failures" / note.name, json.loads(note.read_text()))
 
     def keep_room(self) -> None:
         """Take some room in the point's folder, for the reasons that have to be written when its disk is full."""
@@ -248,12 +304,16 @@ class RunFolder:
                 (folder / _ROOM).write_bytes(bytes(_ROOM_BYTES))
 
     def failures(self) -> list[Failure]:
-        """Return why parts of the run have failed, the cause (the earliest) first."""
-        found = []
+        """Return why parts of the run have failed, on whatever node, the cause (the earliest) first."""
+        reports = self.reports
+        notes: list[Any] = [content for _, content in reports.failures()] if reports else []
         for file in self.folder.glob("failures/[!.]*.json"):
             with suppress(*UNREADABLE):
-                entry = json.loads(file.read_bytes())
-                found.append(Failure(str(entry["component"]), str(entry["reason"]), float(entry["time"])))
+                notes.append(json.loads(file.read_bytes()))
+        found = set()
+        for note in notes:
+            with suppress(*UNREADABLE):
+                found.add(Failure(str(note["component"]), str(note["reason"]), float(note["time"])))
         return sorted(found, key=lambda failure: failure.time)
 
     def _write(self, name: str, content: Any) -> None:

@@ -38,6 +38,12 @@ def lock_results(results: str) -> None:
             f"{results} is being run by another snakemake (process {file.read() or 'unknown'}). Wait for it, or end it "
             "first: two of them would remove each other's files."
         ) from None
+    except OSError as error:
+        # A parallel file system may have been mounted without locks.
+        from snakemake.logging import logger
+
+        logger.warning(f"{path} cannot be locked ({error.strerror}): make sure that no other snakemake runs {results}.")
+        return
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -1,5 +1,6 @@
 # The components of a point share its staging server, so Snakemake starts all three at once as one group. They take no
-# nodes of their own (the server holds the point's), and a thread each: jobs without one starve each other.
+# nodes of their own (the server holds the point's), and a thread each: jobs without one starve each other. The group's
+# name is what packs are made of: --group-components point=8.
 
 
 rule simulation:
@@ -11,9 +12,13 @@ rule simulation:
         capsule=f"{POINT}/simulation.capsule.json",
     log:
         f"{POINT}/logs/simulation.log",
+    group:
+        "point"
     threads: 1
     resources:
         nodes=0,
+        points=0,
+        runtime=lambda wildcards: submission.minutes(wildcards.point),
     shell:
         "exec simai-rules run simulation --point {input.point:q} --server {input.server:q} "
         '--parent "$PPID" '
@@ -29,9 +34,13 @@ rule training:
         capsule=f"{POINT}/training.capsule.json",
     log:
         f"{POINT}/logs/training.log",
+    group:
+        "point"
     threads: 1
     resources:
         nodes=0,
+        points=0,
+        runtime=lambda wildcards: submission.minutes(wildcards.point),
     shell:
         "exec simai-rules run training --point {input.point:q} --server {input.server:q} "
         '--parent "$PPID" '

@@ -16,7 +16,7 @@ rule configure:
     threads: 1
     resources:
         # Like a point, so that it never runs beside one and disturbs what is measured.
-        nodes=1,
+        points=1,
     params:
         config=lambda wildcards: point_json(experiment.points[wildcards.point]),
     shell:

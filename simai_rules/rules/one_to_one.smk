@@ -7,12 +7,15 @@ from snakemake.exceptions import WorkflowError
 from simai_rules.config.loader import parse_experiment
 from simai_rules.config.yaml_file import read_mapping
 from simai_rules.errors import UserError
+from simai_rules.launch.placement import check_placements
 from simai_rules.rules import render_staging_rules
+from simai_rules.rules.submission import Submission
 
 try:
     experiment = parse_experiment(
         config, Path.cwd(), ", ".join(map(str, workflow.configfiles)) or "the config"
     )
+    check_placements(experiment.points.values())
     backends = [point.backend for point in experiment.points.values()]
     staging_rules = render_staging_rules(backends, Path(".snakemake/simai-rules"))
 except UserError as error:
@@ -21,6 +24,13 @@ except UserError as error:
 
 BASE = f"{experiment.config.results}/{experiment.config.name}"
 POINT = f"{BASE}/{{point}}"
+submission = Submission(workflow, experiment)
+
+
+# Of every submitted job, not of all of them together: a pack of points has the nodes of the largest, one after another.
+resource_scopes:
+    nodes="local",
+    points="local",
 
 
 include: "configure.smk"

@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from simai_rules.errors import UserError
 
@@ -26,8 +26,19 @@ class Run(Protocol):
         """The run's id, safe as a file name."""
 
     @property
+    def name(self) -> str:
+        """The run's id, with `-<index>` on its nodes but the first: nothing else on this machine is called so."""
+
+    @property
+    def index(self) -> int:
+        """The number of this node among the run's."""
+
+    @property
     def folder(self) -> Path:
         """A private folder of the run on this node."""
+
+    serving: Sequence[int]
+    """The numbers of the nodes that a server's processes are to be on, where they can be on any; () for all."""
 
     proceed: Callable[[], None]
     """Raises where the run was asked to end; a start that takes long calls it now and then."""
@@ -63,3 +74,24 @@ class Server(Protocol):
 
     def stop(self) -> None:
         """End its processes. What was staged is removed with the run."""
+
+
+@runtime_checkable
+class OnNodes(Protocol):
+    """An optional ability of a Server: a part of it on every node of a point. The first node's is the Server itself.
+
+    The others are made by `make_part(config, run, hosts, needed, order) -> Server` of the backend's module, in a keeper
+    on each node; what their start() returns is passed to join().
+    """
+
+    def order(self) -> dict[str, Any] | None:
+        """Return what the parts have to know, in types of JSON; None where the other nodes need no part.
+
+        It is asked before start().
+        """
+
+    def join(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make one server of the parts, this node's first, in the order of the hosts; return the clients' address.
+
+        Raises ServerFailed.
+        """

@@ -45,6 +45,21 @@ def test_the_same_core_numbers_on_two_hosts_are_not_shared(tmp_path):
     assert read_environment(load(tmp_path)).shared_cores == []
 
 
+def test_ranks_that_did_not_run_where_they_were_placed_are_warned_of(tmp_path):
+    folder = make_point(tmp_path, snapshots=30)
+    seen = {"binding": {"observed": {"gpus": {"ZE_AFFINITY_MASK": "3.0"}}}}
+    ranks = [{"rank": rank, "host": "node0", "affinity": [10 + rank], **seen} for rank in range(2)]
+    change(folder, "training", ranks=ranks, differs=["rank 1 on node0: placed on cores [5], runs on [11]"])
+    environment, warnings = found(tmp_path)
+    assert (
+        "In 1 point ranks did not run on the cores or GPUs that they were placed on, such as training rank 1"
+        in warnings
+    )
+    assert environment.common["training: GPUs of each rank"] == (
+        "rank 0: ZE_AFFINITY_MASK=3.0; rank 1: ZE_AFFINITY_MASK=3.0"
+    )
+
+
 def test_differences_between_points_are_pointed_out(tmp_path):
     make_point(tmp_path)
     folder = make_point(tmp_path, repeat=1)

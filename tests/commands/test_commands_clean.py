@@ -182,8 +182,9 @@ def test_a_note_that_cannot_be_read_keeps_nothing_else_from_going(run, tmp_path,
 
 
 def test_a_run_of_several_nodes_says_where_to_clean_too(run, capsys):
-    die(run, hosts=[platform.node(), "node-b", "node-c.example.org"])
-    assert "mpiexec -hosts node-b,node-c.example.org -ppn 1 simai-rules clean" in cleaned(capsys)
+    hosts = [platform.node(), "node-b", "node-c"]
+    die(run, hosts=hosts, clean_others=["mpiexec", "-hosts", "node-b,node-c", "a program", "clean"])
+    assert "or this does: mpiexec -hosts node-b,node-c 'a program' clean" in cleaned(capsys)
 
 
 def test_a_run_of_one_node_says_nothing_of_others(run, capsys):

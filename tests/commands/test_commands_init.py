@@ -57,7 +57,11 @@ def test_the_folder_has_what_the_experiment_needs(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().out
     assert f"cd '{folder}'" in said
     assert "simai-rules points" in said
-    assert "snakemake --profile profiles/" in said
+    assert "simai-rules profile list" in said
+    assert "snakemake --profile NAME" in said
+    assert {name for name in made if name.startswith("profiles/")} == {
+        "profiles/default/config.v8+.yaml", "profiles/local/config.v8+.yaml", "profiles/local/system.yaml"
+    }  # fmt: skip
 
 
 def test_only_what_belongs_to_the_experiment_is_copied(other: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections import namedtuple
 import pytest
 
 from simai_rules.cli import main
-from simai_rules.commands import points as command
+from simai_rules.commands import points_text, points_warnings
 
 CONFIG = """
 name: nekrs
@@ -104,7 +104,7 @@ def test_wrong_limit(config, capsys, limit):
 
 def test_warning_where_memory_is_too_small(config, monkeypatch, capsys):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(command.shutil, "disk_usage", lambda folder: usage(2_000_000, 0, 2_000_000))
+    monkeypatch.setattr(points_warnings.shutil, "disk_usage", lambda folder: usage(2_000_000, 0, 2_000_000))
     assert main(["points"]) == 0
     [warning] = capsys.readouterr().err.splitlines()
     assert "/dev/shm has 2 MB free" in warning
@@ -130,10 +130,139 @@ def test_warning_about_points_that_are_the_same(config, capsys):
     assert "sweep.exclude" in err
 
 
+SYSTEM = """
+name: mine
+scheduler: pbs
+queues:
+  debug: {max_nodes: 2, max_minutes: 60, min_minutes: 5, max_jobs: 1}
+  scaling: {min_nodes: 2, max_nodes: 256, max_minutes: 60}
+  prod: {routes_to: [small, large]}
+  small: {min_nodes: 256, max_nodes: 1024, max_minutes: 720}
+  large: {min_nodes: 1025, max_minutes: 1440}
+"""
+
+
+@pytest.fixture
+def profile(config):
+    """Write a profile of a machine beside the config, with some entries changed."""
+
+    def write(**entries):
+        folder = config.parent / "profiles/mine"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "system.yaml").write_text(SYSTEM)
+        entries = {
+            "executor": "pbs",
+            "pbs-queue": "debug",
+            "pbs-min-walltime": 5,
+            "jobs": 1,
+            "config": ["system=mine"],
+        } | entries
+        (folder / "config.v8+.yaml").write_text(json.dumps({key: each for key, each in entries.items() if each}))
+        return "profiles/mine"
+
+    return write
+
+
+def test_the_jobs_that_a_profile_submits(profile, capsys):
+    packed = {"group-components": ["point=3"]}
+    assert main(["points", "--profile", profile(**packed, **{"pbs-min-walltime": 7})]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # 11 s × 1.5 + 2 min for each point, rounded up; the last pack is raised to the least walltime of a job.
+    assert [line.split() for line in lines[-3:-1]] == [
+        ["2", "3", "1", "9", "min", "0.15"],
+        ["1", "2", "1", "7", "min", "0.117"],
+    ]
+    assert lines[-1] == "mine, debug: 3 jobs (1 at a time), 0.4167 node-hours at most, 25 min in sum"
+
+
+def test_a_job_that_is_too_short_for_the_queue(profile, capsys):
+    assert main(["points", "--profile", profile(**{"pbs-min-walltime": None})]) == 1
+    assert "debug takes jobs from 5 minutes on, and the shortest here has 3. Set pbs-min-walltime: 5" in (
+        capsys.readouterr().err
+    )
+
+
+def test_jobs_as_json(profile, capsys):
+    assert main(["points", "--profile", profile(), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["profile"] == {"name": "mine", "executor": "pbs", "queue": "debug"}
+    assert answer["jobs"] == 8 * [{"points": 1, "nodes": 1, "minutes": 5, "node_hours": 5 / 60}]
+    assert answer["refused"] == []
+
+
+def test_all_that_the_queue_refuses_is_told_with_a_remedy(profile, config, capsys):
+    config.write_text(f"{CONFIG.replace('axes: {', 'axes: {nodes: [2, 4], ')}minutes: 40\n")
+    assert main(["points", "--profile", profile(jobs=9, **{"group-components": ["point=2"]})]) == 1
+    said = capsys.readouterr().err
+    assert "debug takes jobs up to 2 nodes, and the largest here has 4. No queue of this machine takes them" in said
+    assert (
+        "debug takes jobs up to 60 minutes, and the longest here has 80 (2 points). Pack fewer points: at most 1"
+        in said
+    )
+    assert (
+        "debug takes 1 job per user, queued or running, and 8 would be submitted. Submit one at a time (jobs: 1)"
+        in said
+    )
+    assert "group-components: point=1" in said
+
+
+def test_a_queue_that_would_take_them_is_named(profile, config, capsys):
+    config.write_text(CONFIG.replace("axes: {", "axes: {nodes: [2, 4], "))
+    assert main(["points", "--profile", profile()]) == 1
+    assert "the largest here has 4. Queues that take them: scaling" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("nodes", "code"), [("255", 1), ("256", 0), ("2000", 0)])
+def test_a_routing_queue_takes_what_the_queues_behind_it_take(profile, config, capsys, nodes, code):
+    config.write_text(CONFIG.replace("axes: {", f"axes: {{nodes: [{nodes}], "))
+    assert main(["points", "--profile", profile(**{"pbs-queue": "prod"})]) == code
+    refused = "prod takes jobs from 256 nodes on, and the smallest here has 255" in capsys.readouterr().err
+    assert refused == bool(code)
+
+
+def test_a_queue_that_is_not_there(profile, capsys):
+    assert main(["points", "--profile", profile(**{"pbs-queue": "debgu"})]) == 1
+    assert "'debgu' is no queue of mine. Did you mean 'debug'? There are: debug, scaling" in capsys.readouterr().err
+    assert main(["points", "--profile", profile(**{"pbs-queue": ""})]) == 1
+    assert "the profile names no queue" in capsys.readouterr().err
+
+
+def test_points_without_a_walltime_cannot_be_submitted(profile, config, capsys):
+    config.write_text("name: a\nrepeats: 2\n")
+    assert main(["points", "--profile", profile()]) == 1
+    assert "no walltime can be worked out for 2 points, such as backend~filesystem" in capsys.readouterr().err
+    config.write_text("name: a\nrepeats: 2\nminutes: 10\n")
+    assert main(["points", "--profile", profile()]) == 0
+
+
+def test_minutes_that_cannot_suffice(profile, config, capsys):
+    config.write_text(CONFIG.replace("iterations: 100", "iterations: 10000") + "minutes: 6\n")
+    assert main(["points", "--profile", profile()]) == 1
+    assert "minutes is less than the estimate of 8 points" in capsys.readouterr().err
+
+
+def test_a_profile_that_submits_nothing_refuses_nothing(config, capsys):
+    assert main(["points", "--profile", "local"]) == 0
+    assert "local: nothing is submitted; 8 points one after another" in capsys.readouterr().out
+
+
+def test_profiles_default_wins_as_it_does_in_snakemake(profile, config, capsys):
+    name = profile()
+    (config.parent / "profiles/default").mkdir()
+    (config.parent / "profiles/default/config.yaml").write_text("group-components: {point: 8}\n")
+    assert main(["points", "--profile", name]) == 0
+    assert "mine, debug: 1 job, " in capsys.readouterr().out
+
+
+def test_no_such_profile(config, capsys):
+    assert main(["points", "--profile", "auror"]) == 1
+    assert "There is no profile 'auror'. Did you mean 'aurora'? There are: " in capsys.readouterr().err
+
+
 def test_units():
-    assert command.in_bytes(999) == "999 B"
-    assert command.in_bytes(256_000_000) == "256 MB"
-    assert command.in_bytes(1e18) == "1e+03 PB"
-    assert command.in_time(90) == "90 s"
-    assert command.in_time(600) == "10 min"
-    assert command.in_time(36_000) == "10 h"
+    assert points_text.in_bytes(999) == "999 B"
+    assert points_text.in_bytes(256_000_000) == "256 MB"
+    assert points_text.in_bytes(1e18) == "1e+03 PB"
+    assert points_text.in_time(90) == "90 s"
+    assert points_text.in_time(600) == "10 min"
+    assert points_text.in_time(36_000) == "10 h"

@@ -85,7 +85,7 @@ def start_ranks(command: list[str], ranks: int, **environment: str) -> subproces
         "FI_TCP_IFACE": "lo",
     }
     return subprocess.Popen(
-        [str(launcher), "-n", str(ranks), *command],
+        [str(launcher), "-n", str(ranks), sys.executable, "-m", "simai_rules.launch.rank", *command],
         env=os.environ | settings | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

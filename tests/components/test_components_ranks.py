@@ -1,7 +1,8 @@
-"""Which rank a process is, and the cores it is bound to."""
+"""Which rank a process is, the node it is on, and the others that it joins."""
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import uuid
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 from coupled_runs import finish, remove_shared_memory, start_ranks
 
-from simai_rules.components.ranks import Ranks, note_shared_memory
+from simai_rules.components.ranks import note_shared_memory
+from simai_rules.config.system import LauncherConfig
+from simai_rules.launch.launcher import find_launcher, rank_environment
+from simai_rules.launch.placement import Placement
 
 SHOW = """
 import json, os, sys
@@ -54,13 +58,6 @@ def test_a_process_of_its_own_loads_no_mpi_and_keeps_its_cores():
     assert heavy == []
 
 
-def test_it_is_bound_where_the_launcher_says_so():
-    last = cores()[-1]
-    [[*_, bound, affinity, mpi, _]] = json.loads(alone(SHOW, SIMAI_CORES=json.dumps([[last]])).stdout)
-    assert bound == affinity == [last]
-    assert not mpi
-
-
 def test_ranks_of_a_launcher():
     last = cores()[-1]
     placed = [[cores()[0]], [last], cores()]
@@ -73,11 +70,19 @@ def test_ranks_of_a_launcher():
     assert all(rank[6] for rank in every)
 
 
-def test_without_the_launchers_local_rank_mpi_is_asked():
-    program = "import os; os.environ.pop('MPI_LOCALRANKID')\n" + SHOW
-    [(code, output)] = finish(start_ranks([sys.executable, "-c", program], 2))
-    assert code == 0, output
-    assert [rank[2] for rank in json.loads(output.splitlines()[0])] == [0, 1]
+def test_ranks_know_the_names_of_their_nodes_which_may_be_one_machine():
+    hosts = (platform.node(), "localhost")
+    placement = Placement("simulation", hosts, ((), ()), shared=False)
+    ended = subprocess.run(
+        find_launcher(LauncherConfig()).command(placement, [sys.executable, "-c", SHOW]),
+        env=os.environ | rank_environment(placement),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    expected = [[rank, 4, rank % 2, hosts[rank // 2]] for rank in range(4)]
+    assert [rank[:4] for rank in json.loads(ended.stdout.splitlines()[0])] == expected
 
 
 @pytest.mark.parametrize("first", ["1", "none"])
@@ -96,19 +101,6 @@ time.sleep(600)
     [(code, _)] = finish(start_ranks([sys.executable, "-c", program], 2), seconds=60)
     assert code != 0
     assert remove_shared_memory(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("placed", "message"),
-    [([], "has no cores: SIMAI_CORES names those of 0 ranks"), ([[10_000]], r"cannot be bound to cores \[10000\]")],
-)
-def test_cores_that_cannot_be_had(monkeypatch, placed, message):
-    from simai_rules.errors import UserError
-
-    monkeypatch.delenv("SIMAI_SIZE", raising=False)
-    monkeypatch.setenv("SIMAI_CORES", json.dumps(placed))
-    with pytest.raises(UserError, match=message):
-        Ranks.from_environment()
 
 
 def test_a_launcher_of_another_mpi():

@@ -8,8 +8,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from simai_rules.config.distributions import Distribution
-from simai_rules.config.estimate import estimate, mean, staged_bytes_per_node
+from simai_rules.config.estimate import Request, estimate, mean, request, seconds_needed, staged_bytes_per_node
 from simai_rules.config.loader import parse_experiment
+from simai_rules.config.points import parse_point, point_json
 
 
 def point(**keys):
@@ -97,3 +98,42 @@ def test_means_in_closed_form():
 def test_a_histogram_that_was_not_read_has_no_mean():
     with pytest.raises(TypeError, match=r"x\.csv"):
         mean(TypeAdapter(Distribution).validate_python({"histogram": "x.csv"}))
+
+
+def requested(**keys):
+    return request(point(**keys))
+
+
+TIMES = {
+    "simulation": {"kernels": [{"name": "MatMulSimple2D", "run_time": 0.1}], "write_every": 10},
+    "training": {"iterations": 590, "run_time": 0.1},
+}
+
+
+def test_the_walltime_has_room_for_start_and_staging():
+    # 60 s × 1.5 + 60 s for the server + 60 s for the job: 3.5 min; 60 snapshots of 4 B come to nothing.
+    assert requested(elements=8, **TIMES) == Request(nodes=1, minutes=4)
+    # 60 snapshots of 1 GB, written and read at 100 MB/s by one rank: 1200 s × 1.5 more.
+    assert requested(elements=250_000_000, **TIMES).minutes == 34
+
+
+def test_minutes_stand_instead_of_the_estimate():
+    assert requested(minutes=7, **TIMES).minutes == 7
+    assert requested(minutes=7).minutes == 7
+    assert requested().minutes is None
+
+
+def test_what_has_to_be_left_is_less_than_what_was_asked_for():
+    known, unknown = point(**TIMES), point()
+    assert seconds_needed(known) == 80
+    assert request(known).minutes * 60 > 80 + 60
+    assert seconds_needed(unknown) is None
+    assert seconds_needed(unknown, minutes=10) == 480
+
+
+def test_minutes_and_queues_run_no_point_again(tmp_path):
+    (tmp_path / "system.yaml").write_text("name: a\nqueues: {debug: {max_minutes: 60}}\n")
+    one = point(system=str(tmp_path / "system.yaml"))
+    (tmp_path / "system.yaml").write_text("name: a\n")
+    assert point_json(one) == point_json(point(system=str(tmp_path / "system.yaml"), minutes=9))
+    assert parse_point(point_json(one), "test").system.name == "a"

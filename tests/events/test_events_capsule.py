@@ -46,6 +46,40 @@ def test_the_file_holds_versions_modules_and_the_git_state_of_the_folder(tmp_pat
     assert content["run_id"] == "r"
 
 
+def placed(monkeypatch, cores, gpus="0"):
+    """The environment of the second rank of a node, as the wrapper leaves it."""
+    monkeypatch.setenv("SIMAI_LOCAL_RANK", "1")
+    monkeypatch.setenv("SIMAI_CORES", json.dumps([[], cores]))
+    monkeypatch.setenv("SIMAI_GPUS", '[["0"], ["1"]]')
+    monkeypatch.setenv("SIMAI_GPU_VARIABLE", "CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+
+
+def test_what_a_rank_was_placed_on_and_what_it_has_are_both_there(tmp_path, monkeypatch, capsys):
+    have = sorted(os.sched_getaffinity(0))
+    placed(monkeypatch, have, gpus="1")
+    write_capsule(Recorder("simulation", 1, "n2", 1), None, tmp_path / "c.json", {})
+    content = json.loads((tmp_path / "c.json").read_text())
+    both = {"cores": have, "gpus": {"CUDA_VISIBLE_DEVICES": "1"}}
+    assert content["ranks"][0]["binding"] == {"asked": both, "observed": both}
+    assert content["differs"] == []
+    assert capsys.readouterr().err == ""
+
+
+def test_a_difference_is_a_warning_in_the_log_and_listed(tmp_path, monkeypatch, capsys):
+    have = sorted(os.sched_getaffinity(0))
+    placed(monkeypatch, [10_000])
+    write_capsule(Recorder("simulation", 1, "n2", 1), None, tmp_path / "c.json", {})
+    expected = [
+        f"rank 1 on n2: placed on cores [10000], runs on {have}",
+        "rank 1 on n2: placed on CUDA_VISIBLE_DEVICES=1, sees 0",
+    ]
+    assert json.loads((tmp_path / "c.json").read_text())["differs"] == expected
+    assert [line for line in capsys.readouterr().err.splitlines() if "warning" in line] == [
+        f"simai-rules: warning: simulation {text}" for text in expected
+    ]
+
+
 def test_a_folder_without_git_has_no_git_state(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

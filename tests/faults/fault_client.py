@@ -40,12 +40,17 @@ def main() -> None:
     print(damaged)
 
 
+_first = 0
+
+
 def _staged(backend) -> list[str]:
-    """The snapshots of rank 0 that are staged, the oldest first."""
-    keys = (f"snapshot/0/{step}" for step in range(_STEPS))
+    """The snapshots of rank 0 that are staged, the oldest first; those that an earlier look found gone stay so."""
+    global _first
     found: list[str] = []
-    for key in keys:
+    for step in range(_first, _STEPS):
+        key = f"snapshot/0/{step}"
         if backend.exists(key, _in(5)):
+            _first = _first if found else step
             found.append(key)
         elif found:
             break

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import snakemake_logger_plugin_simai as plugin
 from snakemake_logger_plugin_simai.display import PlainDisplay
-from snakemake_logger_plugin_simai.events import Failed, JobDone, PointDone, Started
+from snakemake_logger_plugin_simai.events import Failed, JobDone, NotStarted, PointDone, Started
 from snakemake_logger_plugin_simai.failure import TAIL_LINES, tail
 from snakemake_logger_plugin_simai.state import RunState, Snapshot
 from snakemake_logger_plugin_simai.text import duration, headline, summary
@@ -126,15 +126,41 @@ def test_a_retry_takes_the_failure_back() -> None:
     assert finish(state, 1, 8) == [PointDone("a", 2.0, 1, 1, None)]
 
 
-def test_a_failed_submission_of_several_points_fails_each_that_was_running() -> None:
+def test_a_failed_submission_of_several_points_fails_each_that_was_running(tmp_path: Path) -> None:
     state = RunState()
     begin(state, 3)
-    start(state, "a", 1, 0)
-    start(state, "b", 4, 0)
+    for first, point in ((1, "a"), (4, "b")):
+        (tmp_path / point / "logs").mkdir(parents=True)
+        (tmp_path / point / "logs" / "training.log").touch()
+        start(state, point, first, 0, str(tmp_path))
     info = [{"jobid": number, "log": []} for number in range(1, 7)]
     happenings = state.update(record("group_error", 9, job_error_info=info, aux_logs=[]))
-    assert [h.point for h in happenings] == ["a", "b"]
+    assert [(type(h), h.point) for h in happenings] == [(Failed, "a"), (Failed, "b")]
     assert [h.ended for h in happenings] == [1, 2]
+
+
+def test_of_a_pack_that_failed_the_points_that_had_finished_are_done(tmp_path: Path) -> None:
+    """Snakemake reports the failure of the submission; results that are there stay, and one was not even started."""
+    state = RunState()
+    begin(state, 3)
+    for number, name in enumerate(("done", "bad", "late")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for rule in RULES:
+            info = {"jobid": 3 * number + RULES.index(rule), "rule_name": rule, "wildcards": {"point": name}}
+            info |= {"indent": True, "log": [str(folder / f"logs/{rule}.log")], "output": [str(folder / f"{rule}.out")]}
+            state.update(record("job_info", 0, shellcmd=rule, **info))
+    for rule in ("simulation", "training"):  # the server's file is removed when it has ended
+        (tmp_path / f"done/{rule}.out").touch()
+        (tmp_path / f"late/{rule}.out").touch()  # of an earlier run
+    (tmp_path / "late/not_started.json").write_text(json.dumps({"reason": "not started: no time", "time": BEGAN + 5}))
+    info = [{"jobid": number, "log": []} for number in range(9)]
+    done, bad, late = state.update(record("group_error", 9, job_error_info=info, aux_logs=[]))
+    assert done == PointDone("done", 9.0, 1, 3, None)
+    assert bad == NotStarted("bad", "not started: its submission ended before")
+    assert headline(late) == "late not started: no time"
+    assert (state.snapshot().done, state.snapshot().failed) == (1, 0)
+    assert summary(state, BEGAN + 9).startswith("1 of 3 points done, 0 failed, 2 not finished in")
 
 
 def test_jobs_outside_the_points() -> None:

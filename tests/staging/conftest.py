@@ -175,6 +175,10 @@ def start_peer():
 
     yield start
     for process in processes:
+        # A client of Dragon that is killed while it takes its leave halts the dictionary for the next test.
+        process.terminate()
+    for process in processes:
+        process.join(10)
         process.kill()
         process.join()
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from staging_streams import partner
 from simai_rules.config.backends import Adios2Config
 from simai_rules.errors import MissingProgram
 from simai_rules.staging.backends import adios2, sst_link
-from simai_rules.staging.backends.sst_link import ENDED, READ, Link, await_reader, base_name, find_writer
+from simai_rules.staging.backends.sst_link import ENDED, READ, SENT, Link, await_reader, base_name, find_writer
 from simai_rules.staging.backends.sst_sockets import accept_only, own_sockets, send_at_once
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.errors import StagingError, StreamTimeout
@@ -175,6 +176,40 @@ def test_the_ends_of_a_line_hear_each_other_and_the_end(tmp_path):
     writer.close()
 
 
+def test_the_text_of_a_step_comes_with_the_word_of_it_whole(tmp_path):
+    writer, reader = link_pair(tmp_path, "s")
+    soon = time.perf_counter_ns() + 10**10
+    message = sst_link._MESSAGE.pack(SENT, 1, 400) + b"t" * 400
+    for half in (message[:5], message[5:200], message[200:]):
+        assert not reader.texts
+        writer._connection.send(half)
+        assert reader.hear(soon)
+    assert (reader.sent, list(reader.texts)) == (1, [b"t" * 400])
+    assert not reader.hear()
+    assert not reader.hear(time.perf_counter_ns() - 1)
+    reader.close()
+    writer.close()
+
+
+def test_what_a_partner_that_hears_nothing_cannot_take_is_not_lost(tmp_path):
+    writer, reader = link_pair(tmp_path, "s")
+    count = 0
+    while not writer._unsent:
+        writer.tell(SENT, count := count + 1, b"t" * 60_000)
+    for _ in range(3):
+        writer.tell(SENT, count := count + 1, b"end")
+    reader.tell(READ, 1)
+    soon = time.perf_counter_ns() + 2 * 10**10
+    while reader.sent < count and time.perf_counter_ns() < soon:
+        reader.hear(time.perf_counter_ns() + 10**7)
+        reader.tell(READ, 1)
+        writer.hear(time.perf_counter_ns() + 10**7)
+    assert len(reader.texts) == reader.sent == count
+    assert set(reader.texts) == {b"t" * 60_000, b"end"}
+    reader.close()
+    writer.close()
+
+
 def test_a_line_with_a_large_descriptor(tmp_path, monkeypatch):
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limits[1] != resource.RLIM_INFINITY and limits[1] < 2000:
@@ -232,6 +267,47 @@ def test_small_messages_are_sent_at_once():
     near, far = socket.socketpair()
     with near, far:
         send_at_once(near.fileno())  # not TCP: left as it is
+
+
+@needs_adios2
+def test_what_the_line_does_not_take_comes_by_sst(tmp_path, monkeypatch):
+    monkeypatch.setattr(adios2, "_MOST_ON_THE_LINE", 1)
+    with server(tmp_path) as running, DataStore("test", running.get_server_info(), timeout=60) as store:
+        process = multiprocessing.get_context("spawn").Process(
+            target=partner, args=("read_values", running.get_server_info(), "s", "go")
+        )
+        process.start()
+        with store.stream_writer("s") as stream:
+            for number in range(3):
+                stream.begin_step()
+                stream.write(np.full(10, number))
+                stream.end_step()
+            assert stream._stage._text == b""
+            store.stage_write("go", True)
+        assert [store.stage_read(f"s/{number}")[9] for number in range(3)] == [0, 1, 2]
+        process.join(30)
+
+
+@pytest.mark.parametrize("held", ["too long", "not too long"])
+def test_a_call_that_does_not_come_back_ends_the_process(held):
+    code = (
+        "import ctypes, sys, time; from simai_rules.staging.backends import sst_watchdog as w\n"
+        "w._OVERTIME_NS, hold = 300_000_000, ctypes.PyDLL(None).usleep\n"
+        "dog = w.Watchdog('the partner ü is halted')\n"
+        "for _ in range(2):\n"
+        "    with dog.until(time.perf_counter_ns() - 10**9): hold(1000)\n"
+        "time.sleep(0.6)\n"
+        "with dog.until(0): hold(int(sys.argv[1]))\n"
+        "dog.end(); dog.end(); print('went on')"
+    )
+    microseconds = {"too long": 20_000_000, "not too long": 1000}[held]
+    done = subprocess.run([sys.executable, "-c", code, str(microseconds)], capture_output=True, timeout=60)
+    if held == "too long":
+        assert done.returncode == -signal.SIGABRT
+        assert "the partner ü is halted" in done.stderr.decode()
+        assert done.stdout == b""
+    else:
+        assert (done.returncode, done.stdout) == (0, b"went on\n"), done.stderr
 
 
 @needs_adios2

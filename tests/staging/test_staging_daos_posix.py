@@ -27,7 +27,7 @@ def mounts(tmp_path, monkeypatch):
 class OneRun:
     """A run that only writes down what is claimed."""
 
-    run_id = "0123456789abcdef"
+    run_id = name = "0123456789abcdef"
 
     def __init__(self):
         self.claimed = []

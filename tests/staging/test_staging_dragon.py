@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from simai_rules.config.backends import DragonConfig
 from simai_rules.lifecycle.run_folder import RunFolder
 from simai_rules.process import Process
+from simai_rules.staging.backends.dragon_attachment import Attachment
 from simai_rules.staging.backends.dragon_caller import Caller
+from simai_rules.staging.backends.dragon_dictionary import Dictionary
 from simai_rules.staging.datastore import DataStore
 from simai_rules.staging.errors import ServerLost, StagingError, StagingFull
 from simai_rules.staging.info import ServerInfo
@@ -298,6 +301,41 @@ def test_signals_wait_for_the_answer_but_not_for_long(seconds, kept):
     finally:
         signal.signal(signal.SIGTERM, before)
         caller.end()
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, lambda *_: None])
+def test_signals_are_handled_as_before_after_a_call(handler):
+    caller = Caller()
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        during = caller.call(lambda: signal.getsignal(signal.SIGHUP), time.perf_counter_ns() + 20 * 10**9)
+        assert (during is handler) == (handler is signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        caller.end()
+
+
+def test_an_answer_to_another_question_is_refused():
+    messages = pytest.importorskip("dragon.infrastructure.messages")
+    dictionary = Dictionary.__new__(Dictionary)
+    dictionary._messages = messages
+    answer = messages.DDPutResponse(1, ref=7, err=3, errInfo="why").serialize()
+    assert dictionary._read(answer, SimpleNamespace(tag=7)) == (3, "why")
+    with pytest.raises(StagingError, match="answered question 7, not 8"):
+        dictionary._read(answer, SimpleNamespace(tag=8))
+
+
+def test_a_runtime_that_was_just_looked_at_is_not_looked_at_again(monkeypatch):
+    attachment = Attachment.__new__(Attachment)
+    attachment._checked_ns, looks = 0, []
+    monkeypatch.setattr(attachment, "check", lambda: looks.append(1))
+    attachment.check_often()
+    attachment.check_often()
+    assert len(looks) == 1
+    attachment._checked_ns -= 2 * 10**8
+    attachment.check_often()
+    assert len(looks) == 2
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def open_store(tmp_path, connect):
 class OneRun:
     """A run that only writes down what is claimed."""
 
-    run_id = "0123456789abcdef"
+    run_id = name = "0123456789abcdef"
 
     def __init__(self):
         self.claimed = []

@@ -76,7 +76,7 @@ def test_any_wrong_entry(wrong, lacking):
         ({"address": ["127.0.0.1"]}, "address"),
         ({"run_id": None}, "run_id"),
         ({"backend": 1, "pid": "7"}, "backend, pid"),
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"format": [[1]]}, "format"),
     ],
 )

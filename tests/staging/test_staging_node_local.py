@@ -482,13 +482,6 @@ def _stay_inside(folder, answers):
 # The server
 
 
-def test_more_than_one_node_is_refused(tmp_path):
-    config = server_registry.create_config("node-local", folder=str(tmp_path))
-    with pytest.raises(ServerFailed, match=r"one node so far; this point has 2.*nodes: 1"):
-        make_server(config, None, ["a", "b"], 0)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_system_without_hard_links_is_refused(tmp_path, monkeypatch):
     from simai_rules.lifecycle.reaper import clean
     from simai_rules.lifecycle.run_folder import RunFolder

@@ -26,7 +26,7 @@ from simai_rules.staging.errors import ServerLost, StagingError, StagingFull, St
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.interface import address_of
 from simai_rules.staging.server import ServerFailed
-from simai_rules.staging.servers import ServerManager, make_server, redis_process, server_registry
+from simai_rules.staging.servers import ServerManager, redis_process, server_registry
 
 
 @pytest.fixture
@@ -571,12 +571,6 @@ def test_a_start_that_is_broken_off_leaves_nothing(tmp_path, monkeypatch, error)
         server.start_server()
     assert process[0].poll() is not None
     assert list(tmp_path.glob("simai-rules-server-*")) == []
-
-
-def test_several_nodes_are_refused(tmp_path):
-    for name in ("redis", "redis-cluster"):
-        with pytest.raises(ServerFailed, match=f"{name} serves one node so far; this point has 2"):
-            make_server(server_registry.create_config(name), None, ["one", "two"], 0)
 
 
 def test_where_redis_server_is_looked_for(tmp_path, monkeypatch):

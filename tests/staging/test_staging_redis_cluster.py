@@ -21,7 +21,8 @@ from simai_rules.staging.backends.resp import Connection, ReplyError, command
 from simai_rules.staging.errors import ServerLost, StagingError, StagingTimeout
 from simai_rules.staging.server import ServerFailed
 from simai_rules.staging.servers import ServerManager, server_registry
-from simai_rules.staging.servers.redis_cluster import SLOTS, _free_ports, slot_of, slots_of, tags_of
+from simai_rules.staging.servers.redis_cluster import SLOTS, slot_of, slots_of, tags_of
+from simai_rules.staging.servers.redis_cluster_part import free_ports
 from simai_rules.staging.servers.redis_process import find_redis_server
 
 
@@ -269,7 +270,7 @@ def test_a_dead_or_halted_server_ends_the_run(manager, connect, number, replicas
 
 def strangers_cluster(folder):
     """A redis of somebody else that claims all slots, with an epoch beyond ours; it is to be killed."""
-    port = _free_ports("127.0.0.1", set())
+    port = free_ports("127.0.0.1", set())
     words = ["--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--dir", str(folder), "--save", ""]
     process = subprocess.Popen([str(find_redis_server()), *words], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20

@@ -1,8 +1,9 @@
 """Streams by ADIOS2's Sustainable Staging Transport (SST); values by key travel as files in the run's folder.
 
-Each stream is a pair of serial engines: the wheel has no MPI. A step holds the value's header as a text, which SST
-sends with its metadata, and the data as blocks of one variable of bytes. SST copies them once when the step ends and
-once when they are read, straight into the final array; nothing is joined before.
+Each stream is a pair of serial engines: the wheel has no MPI. A step holds the data as blocks of one variable of bytes.
+SST copies them once when the step ends and once when they are read, straight into the final array; nothing is joined
+before. The value's header travels with the word that there is a step (`sst_link`); one that is long is a text in the
+step, which SST sends with its metadata.
 
 Waiting, for room or for a step, and dropping steps is done here, by what the two ends say over their `sst_link`. SST
 2.12 itself blocks without a deadline while its queue is full; a reader's BeginStep ignores its timeout after a step
@@ -11,17 +12,16 @@ with SST's policy, it is the newest step that is dropped while the queue is full
 
 Data is sent when the reader asks for it, not ahead (SpeculativePreloadMode): else SST's EndStep would block, without a
 deadline, while the reader is halted. What is left of SST's own waits, in which no Python code can run, is ended with
-the process: `_watched`.
+the process: `sst_watchdog`.
 
 SST has no password and listens on all addresses of the node, whatever its parameters say: once an engine is open, its
 listening sockets are made deaf to all but the chosen interface's address.
 """
 
 import ctypes
-import faulthandler
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from time import perf_counter_ns
@@ -45,15 +45,18 @@ from simai_rules.staging.backends.sst_link import (
     forget,
 )
 from simai_rules.staging.backends.sst_sockets import accept_only, own_sockets, send_at_once
+from simai_rules.staging.backends.sst_watchdog import Watchdog
 from simai_rules.staging.errors import CorruptValue, StagingError, StreamTimeout, shorten
 from simai_rules.staging.info import ServerInfo
 from simai_rules.staging.interface import address_of
 
 _ARRIVES_S = 60.0
 """A step of which the writer has said that it was sent is there by then, or the writer is gone."""
-_OVERTIME_S = 5.0
-"""What SST gets beyond a deadline before its process is ended."""
 _LINGER_NS = 1_000_000_000
+_SHORT = 1000
+"""Bytes of a step's description that are sent on the line; SST sends longer ones."""
+_MOST_ON_THE_LINE = 16
+"""Steps that the reader has not given back yet, and whose descriptions are on the line: it is to take all of them."""
 _HEADER, _DATA = "header", "data"
 
 
@@ -129,22 +132,6 @@ class Adios2(Files):
         return address_of(self._options.interface, "backends.adios2.interface")
 
 
-@contextmanager
-def _watched(deadline_ns: int) -> Iterator[None]:
-    """End this process, exit code 1, if a call into SST does not return by the deadline and a little more.
-
-    SST waits for ever for a partner that is halted, or that died while it opened, and holds the interpreter's lock: no
-    thread of Python's could raise an error. So it is Python's fault handler that ends the process, after "Timeout"
-    and the stack on its standard error; one that the caller had set by `dump_traceback_later` is lost.
-    """
-    seconds = max(deadline_ns - perf_counter_ns(), 0) / 1e9 + _OVERTIME_S
-    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-
-
 class _Engine:
     """An open SST engine, the line to the partner, and how both are left."""
 
@@ -156,13 +143,18 @@ class _Engine:
         self._io.SetParameters(options.engine())
         self.queue_limit = options.queue_limit
         self.source = f"adios2 in {folder}"
+        self._watchdog = Watchdog(
+            f"The stream {shorten(link.name)} ({self.source}): SST did not come back by the deadline. {link.partner}, "
+            "the other end, is halted, or has died while the stream was opened. See the log of its component."
+        )
         before = own_sockets()
         try:
             mode = self._sst.Mode.Write if write else self._sst.Mode.Read
-            with _watched(deadline_ns):
+            with self._watchdog.until(deadline_ns):
                 self._engine = self._io.Open(str(folder / base_name(link.name)), mode)
         except RuntimeError as error:
             link.close()
+            self._watchdog.end()
             raise StagingError(
                 f"The stream {shorten(link.name)} ({self.source}) cannot be opened by SST, with {options.engine()}: "
                 f"{_plain(error)}"
@@ -188,6 +180,7 @@ class SstWriter(_Engine):
         self._discards = options.queue_policy == "discard"
         self.discarded = False
         self._steps = self._sent = 0
+        self._text = b""
         self._kept: list[Any] = []
 
     def begin(self, deadline_ns: int) -> bool | None:
@@ -209,25 +202,28 @@ class SstWriter(_Engine):
     def put(self, buffers: Sequence[Buffer], nbytes: int) -> None:
         """Begin SST's step and hand over the buffers, without a copy yet."""
         self._engine.BeginStep(self._sst.StepMode.Append, -1.0)
-        header = bytes(buffers[0][8:]).decode("ascii")
-        self._engine.Put(self._header, f"{self._steps} {nbytes} {header}")
+        self._text = b"%d %d %b" % (self._steps, nbytes, bytes(buffers[0][8:]))
+        if len(self._text) > _SHORT or self._sent - self._link.read >= _MOST_ON_THE_LINE:
+            self._engine.Put(self._header, self._text.decode("ascii"))
+            self._text = b""
         for buffer in buffers[1:]:
             array = np.frombuffer(buffer, np.uint8)
             if array.size:
                 self._kept.append(array)
                 self._data.SetSelection(([], [array.size]))
                 # By address: the bindings crash for an array that cannot be written to.
-                self._engine.Put(self._data, array.ctypes.data, self._sst.Mode.Deferred)
+                place = array if array.flags.writeable else array.ctypes.data
+                self._engine.Put(self._data, place, self._sst.Mode.Deferred)
 
     def end(self, deadline_ns: int) -> None:
         """Let SST copy the data and tell the reader."""
         if not self.discarded:
             # A reader that has given everything back asks for nothing: then there is nobody to wait for.
-            with _watched(deadline_ns) if self._sent > self._link.read else nullcontext():
+            with self._watchdog.until(deadline_ns) if self._sent > self._link.read else nullcontext():
                 self._engine.EndStep()
-            self._kept.clear()
             self._sent += 1
-            self._link.tell(SENT, self._sent)
+            self._link.tell(SENT, self._sent, self._text)
+            self._kept.clear()
         self._steps += 1
 
     def abandon(self) -> None:
@@ -239,6 +235,7 @@ class SstWriter(_Engine):
             self._engine.Close()
         else:
             self._leave_open()
+        self._watchdog.end()
 
     def close(self, deadline_ns: int) -> None:
         """Close the engine when the reader has found no more steps, because SST waits for that without a deadline."""
@@ -251,10 +248,11 @@ class SstWriter(_Engine):
         while not (link.drained or link.left or link.lost) and perf_counter_ns() < deadline_ns:
             link.hear(deadline_ns)
         if link.drained or link.left or link.lost:
-            with _watched(deadline_ns):
+            with self._watchdog.until(deadline_ns):
                 self._engine.Close()
         else:
             self._leave_open()
+        self._watchdog.end()
         link.close()
         forget(link.name, self._folder)
         # A reader that has every step but has not looked for another one yet will hear that there is none.
@@ -270,13 +268,12 @@ class SstReader(_Engine):
     def __init__(self, folder: Path, link: Link, options: Options, host: str, deadline_ns: int) -> None:
         super().__init__(folder, link, options, host, deadline_ns, write=False)
         self.ended = False
-        self._given_back = self._patience_ns = 0
-        self._header = ""
+        self._given_back = self._patience_ns = self._nbytes = 0
+        self._header = b""
 
     def begin(self, deadline_ns: int) -> bool:
         """Wait until the writer has said that there is a step."""
         link = self._link
-        link.hear()
         while link.sent <= self._given_back:
             if link.ended is not None and link.ended <= self._given_back:
                 self.ended = True
@@ -284,9 +281,8 @@ class SstReader(_Engine):
                 return False
             if link.lost:
                 raise link.partner_died("writer")
-            if perf_counter_ns() >= deadline_ns:
+            if not link.hear(deadline_ns) and perf_counter_ns() >= deadline_ns:
                 return False
-            link.hear(deadline_ns)
         return True
 
     def take(self) -> int:
@@ -295,14 +291,15 @@ class SstReader(_Engine):
         if self._engine.BeginStep(self._sst.StepMode.Read, _ARRIVES_S) != self._sst.StepStatus.OK:
             link.hear(perf_counter_ns() + _LINGER_NS)
             raise link.partner_died("writer")
-        variable = self._io.InquireVariable(_HEADER)
-        step, _, self._header = str(self._engine.Get(variable)).partition(" ")
+        text = link.texts.popleft() or self._engine.Get(self._io.InquireVariable(_HEADER)).encode()
+        step, nbytes, self._header = text.split(b" ", 2)
+        self._nbytes = int(nbytes)
         return int(step)
 
     def open(self, deadline_ns: int) -> "SstValue":
         """Return the value of the step that has begun; each of its blocks is waited for that long."""
         self._patience_ns = deadline_ns - perf_counter_ns()
-        return SstValue(self, self._header)
+        return SstValue(self, self._header, self._nbytes)
 
     def read_block(self, number: int, array: Any) -> None:
         """Fill an array of bytes with block `number` of the step's data; raises CorruptValue where that is another."""
@@ -311,7 +308,7 @@ class SstReader(_Engine):
             variable.SetBlockSelection(number)
             size = variable.SelectionSize()
             if size == array.size:
-                with _watched(perf_counter_ns() + self._patience_ns):
+                with self._watchdog.until(perf_counter_ns() + self._patience_ns):
                     self._engine.Get(variable, array, self._sst.Mode.Sync)
         except RuntimeError as error:
             self._link.hear(perf_counter_ns() + _LINGER_NS)
@@ -333,6 +330,7 @@ class SstReader(_Engine):
             self._open = False
             self._link.tell(LEFT)
             self._engine.Close()
+            self._watchdog.end()
             self._link.close()
 
     def abandon(self) -> None:
@@ -340,15 +338,14 @@ class SstReader(_Engine):
         self._open = False
         self._link.close()
         self._engine.Close()
+        self._watchdog.end()
 
 
 class SstValue:
     """The value of the step that is open."""
 
-    def __init__(self, reader: SstReader, text: str) -> None:
-        nbytes, _, header = text.partition(" ")
-        self.nbytes, self.header = int(nbytes), header.encode()
-        self.source = reader.source
+    def __init__(self, reader: SstReader, header: bytes, nbytes: int) -> None:
+        self.header, self.nbytes, self.source = header, nbytes, reader.source
         self._reader, self._block = reader, 0
 
     def read_header(self) -> bytes:

@@ -23,6 +23,8 @@ PREFIX = b"simai:data:"
 _ANSWER_NS = 2 * 10**9
 """The dictionary gets so long for an answer, however close the deadline is."""
 _LEAVE_NS = 3 * 10**9
+_FEW = 65_536
+"""Bytes that are copied sooner than another thread is asked to free them."""
 _PAUSES_S = (0.0005, 0.02)
 """The shortest and the longest pause between two looks for a key."""
 
@@ -93,9 +95,8 @@ class Dragon:
         """Have the dictionary copy the value for this reader; raises KeyError where there is none."""
         name = _name(key)
         with self._explained(f"read key {shorten(key)}"):
-            memory, view = self._ask(lambda d, end_ns: _seen(d.get(name, end_ns)), deadline_ns)
-        caller = self._caller
-        return DragonValue(view, self.where, lambda: caller.post(memory.free))
+            view, free = self._ask(lambda d, end_ns: self._taken(d.get(name, end_ns)), deadline_ns)
+        return DragonValue(view, self.where, free)
 
     def exists(self, key: str, deadline_ns: int) -> bool:
         """Ask whether the key is there."""
@@ -138,13 +139,26 @@ class Dragon:
                 self._caller.call(attachment.release, perf_counter_ns() + _LEAVE_NS)
         self._caller.end()
 
+    def _taken(self, memory: Any) -> tuple[memoryview, Callable[[], None]]:
+        """Return the bytes in memory of the runtime, and what frees it; few bytes are copied, and it is freed at once.
+
+        To be called by the caller's thread.
+        """
+        view = bytes_of(memory.get_memview())
+        if len(view) > _FEW:
+            caller = self._caller
+            return view, lambda: caller.post(memory.free)
+        copy = memoryview(bytes(view))
+        memory.free()
+        return copy, _nothing
+
     def _prove(self, deadline_ns: int) -> None:
         """Check that the dictionary is the one of this run; raises ServerLost where it is not."""
 
         def read(dictionary: Dictionary, end_ns: int) -> bytes:
-            memory, view = _seen(dictionary.get(RUN_ID, end_ns))
+            view, free = self._taken(dictionary.get(RUN_ID, end_ns))
             found = bytes(view)
-            memory.free()
+            free()
             return found
 
         with self._explained("connect"):
@@ -166,7 +180,7 @@ class Dragon:
         attachment = self._attachment
         if attachment is None:
             raise StagingError("This connection to dragon has been closed.")
-        attachment.check()
+        attachment.check_often()
         end_ns = max(deadline_ns, perf_counter_ns() + _ANSWER_NS)
 
         def ask() -> T:
@@ -230,9 +244,8 @@ def connect(info: ServerInfo, deadline_ns: int) -> Dragon:
     return Dragon(info, deadline_ns)
 
 
-def _seen(memory: Any) -> tuple[Any, memoryview]:
-    """Return memory of the runtime and its bytes."""
-    return memory, bytes_of(memory.get_memview())
+def _nothing() -> None:
+    """Free nothing."""
 
 
 def _name(key: str) -> bytes:

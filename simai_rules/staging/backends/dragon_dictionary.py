@@ -10,8 +10,6 @@ from contextlib import suppress
 from time import perf_counter_ns, sleep
 from typing import Any
 
-import numpy as np
-
 from simai_rules.staging.backend import Buffer, bytes_of
 from simai_rules.staging.backends.dragon_attachment import first_line, seconds_until
 from simai_rules.staging.errors import ServerLost, StagingError
@@ -39,12 +37,15 @@ class Dictionary:
     """
 
     def __init__(self, text: str, deadline_ns: int, check: Callable[[], None] = lambda: None) -> None:
+        from dragon.channels import ChannelEmpty, ChannelTimeout
         from dragon.data import DDict
+        from dragon.dtypes import ADAPTIVE_WAIT
         from dragon.infrastructure import messages
         from dragon.rc import DragonError
         from dragon.utils import hash as hash_of
 
         self._messages, self._errors, self._hash, self._check = messages, DragonError, hash_of, check
+        self._late, self._wait_mode = (ChannelEmpty, ChannelTimeout, TimeoutError), ADAPTIVE_WAIT
         try:
             self._dict: Any = DDict.attach(text, timeout=seconds_until(deadline_ns))
         except Exception as error:
@@ -53,9 +54,11 @@ class Dictionary:
                 f"the dictionary does not answer ({type(error).__name__}: {first_line(error)}). See the log of the "
                 "staging server"
             ) from error
-        if missing := [name for name in _INTERNALS if not hasattr(self._dict, name)]:
+        missing = [name for name in _INTERNALS if not hasattr(self._dict, name)]
+        missing += [name for name in ("capnp_schema",) if not hasattr(messages, name)]
+        if missing:
             raise StagingError(
-                f"This version of dragonhpc is not one that simai-rules knows: its DDict lacks {', '.join(missing)}. "
+                f"This version of dragonhpc is not one that simai-rules knows: it lacks {', '.join(missing)}. "
                 "Install version 0.15: pip install 'dragonhpc==0.15.*'"
             )
         self._pool = self._dict._return_channel.get_pool()
@@ -76,7 +79,7 @@ class Dictionary:
         finally:
             if ready is not None:
                 ready.free()
-        error = self._answer(message, deadline_ns).err
+        error, _ = self._answer(message, deadline_ns)
         if error == self._errors.MEMORY_POOL_FULL:
             raise Full
         if error != self._errors.SUCCESS:
@@ -91,9 +94,9 @@ class Dictionary:
         stream = self._dict._return_connector.recvh(use_main_as_stream_channel=True, timeout=seconds_until(deadline_ns))
         memory = None
         try:
-            answer = self._messages.parse(stream.recv_bytes(timeout=seconds_until(deadline_ns))[0])
+            error, reason = self._read(stream.recv_bytes(timeout=seconds_until(deadline_ns))[0], message)
             with suppress(EOFError):
-                if answer.err == self._errors.SUCCESS:
+                if error == self._errors.SUCCESS:
                     memory, _ = stream.recv_mem(timeout=seconds_until(deadline_ns))
                 while True:
                     stream.recv_mem(timeout=seconds_until(deadline_ns))[0].free()
@@ -104,12 +107,12 @@ class Dictionary:
             if memory is not None:
                 memory.free()
             raise
-        if answer.err == self._errors.KEY_NOT_FOUND:
+        if error == self._errors.KEY_NOT_FOUND:
             raise KeyError(key)
-        if answer.err == self._errors.MEMORY_POOL_FULL:
+        if error == self._errors.MEMORY_POOL_FULL:
             raise Full
-        if answer.err != self._errors.SUCCESS:
-            raise StagingError(f"the dictionary does not give it ({answer.err}: {answer.errInfo})")
+        if error != self._errors.SUCCESS:
+            raise StagingError(f"the dictionary does not give it ({error}: {reason})")
         if memory is None:
             # Seen with version 0.15: a put into a dictionary without a block of this size succeeds, but for the value.
             raise Dropped(
@@ -123,7 +126,7 @@ class Dictionary:
         """Return whether `key` is there."""
         message = self._message("DDContains", key=key)
         self._send(message, self._manager(key, deadline_ns))
-        return bool(self._answer(message, deadline_ns).err == self._errors.SUCCESS)
+        return bool(self._answer(message, deadline_ns)[0] == self._errors.SUCCESS)
 
     def close(self, deadline_ns: int) -> None:
         """Take leave of the managers."""
@@ -149,9 +152,9 @@ class Dictionary:
                     raise Full from error
                 self._check()
                 sleep(0.001)
-        target, start = np.frombuffer(memory.get_memview(), np.uint8), 0
+        target, start = memory.get_memview(), 0
         for buffer in buffers:
-            part = np.frombuffer(bytes_of(buffer), np.uint8)
+            part = buffer if isinstance(buffer, bytes) else bytes_of(buffer)
             target[start : start + len(part)] = part
             start += len(part)
         return memory
@@ -169,13 +172,23 @@ class Dictionary:
     def _send(self, message: Any, manager: Any) -> None:
         self._dict._send([(message, None)], manager, buffered=True)
 
-    def _answer(self, message: Any, deadline_ns: int) -> Any:
+    def _answer(self, message: Any, deadline_ns: int) -> tuple[int, str]:
+        """Return the error and the reason with which `message` is answered."""
         self._await(self._dict._buffered_return_channel, deadline_ns)
-        return self._dict._recv_resp({message.tag}, self._dict._buffered_return_connector, seconds_until(deadline_ns))
+        with self._dict._buffered_return_connector.recvh(timeout=seconds_until(deadline_ns)) as stream:
+            return self._read(stream.recv_bytes(timeout=seconds_until(deadline_ns))[0], message)
+
+    def _read(self, text: bytes, message: Any) -> tuple[int, str]:
+        """Return the error and the reason in an answer, which Dragon's `parse` takes a tenth of a millisecond for."""
+        with self._messages.capnp_schema.MessageDef.from_bytes(text) as answer:
+            value = answer.responseOption.value
+            if value.ref != message.tag:
+                raise StagingError(f"the dictionary answered question {value.ref}, not {message.tag}")
+            return int(value.err), str(value.errInfo)
 
     def _await(self, channel: Any, deadline_ns: int) -> None:
         """Wait for an answer in small steps: the runtime may be gone, and then there is none."""
-        while not _polled(channel, min(_LOOK_S, seconds_until(deadline_ns))):
+        while not self._polled(channel, min(_LOOK_S, seconds_until(deadline_ns))):
             self._check()
             if perf_counter_ns() > deadline_ns:
                 raise ServerLost(
@@ -183,12 +196,9 @@ class Dictionary:
                     "for all; see the log of the staging server"
                 )
 
-
-def _polled(channel: Any, seconds: float) -> bool:
-    """Return whether a message is in `channel` before `seconds` have passed."""
-    from dragon.channels import ChannelEmpty, ChannelTimeout
-
-    try:
-        return bool(channel.poll(timeout=seconds))
-    except (ChannelEmpty, ChannelTimeout, TimeoutError):
-        return False
+    def _polled(self, channel: Any, seconds: float) -> bool:
+        """Return whether a message is in `channel` before `seconds` have passed."""
+        try:
+            return bool(channel.poll(timeout=seconds, wait_mode=self._wait_mode))
+        except self._late:
+            return False

@@ -94,4 +94,4 @@ class NodeLocal(Files):
 
 def connect(info: ServerInfo, deadline_ns: int) -> NodeLocal:  # noqa: ARG001
     """Open the run's folder on this node; raises ServerLost where it is not there."""
-    return NodeLocal(Path(info.address["folder"]))
+    return NodeLocal(Path(info.address_here["folder"]))

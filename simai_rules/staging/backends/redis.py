@@ -279,8 +279,8 @@ class Redis:
 
 
 def connect(info: ServerInfo, deadline_ns: int) -> Redis:
-    """Connect and check that the server is the one of this run; raises ServerLost where it is not."""
-    address = info.address
+    """Connect and check that the server, this node's own where each has one, is of this run; else raises ServerLost."""
+    address = info.address_here
     return Redis(
         Address(str(address["host"]), int(address["port"]), str(address["password"]), info.run_id), deadline_ns
     )

@@ -15,7 +15,7 @@ from typing import Any
 from simai_rules.staging.backend import Buffer
 from simai_rules.staging.backends.redis import Address, Redis, RedisValue
 from simai_rules.staging.errors import StagingError
-from simai_rules.staging.info import ServerInfo
+from simai_rules.staging.info import ServerInfo, index_here
 
 
 class RedisCluster:
@@ -83,13 +83,13 @@ def connect(info: ServerInfo, deadline_ns: int) -> RedisCluster:
 
 def _of_this_node(masters: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the masters that run on this node; raises StagingError where there are none."""
-    nodes = {str(one["node"]) for one in masters}
+    nodes = sorted({str(one["node"]) for one in masters})
     if len(nodes) == 1:
         return masters  # whatever the node is called here
-    here = [one for one in masters if str(one["node"]).partition(".")[0] == platform.node().partition(".")[0]]
-    if not here:
+    index = index_here(nodes)
+    if index is None:
         raise StagingError(
             f"With backends.redis-cluster.keys: local every node needs a master, but {platform.node()} has none; the "
-            f"masters are on {', '.join(sorted(nodes))}. Run the ranks there, or set keys: spread."
+            f"masters are on {', '.join(nodes)}. Run the ranks there, or set keys: spread."
         )
-    return here
+    return [one for one in masters if str(one["node"]) == nodes[index]]

@@ -5,7 +5,8 @@ lock, and says nothing to a writer whose reader has died. So the two ends have a
 chosen interface: what would block in SST is waited for here, with a deadline, and a connection that breaks is a death.
 
 The writer listens until its reader has come; where, and with which token, is in the file `<stream>.link` of the run's
-folder. Afterwards each message is one letter and one number.
+folder. Afterwards each message is one letter, one number, and with SENT the
+text that describes the step where that is short.
 """
 
 import hmac
@@ -15,6 +16,7 @@ import secrets
 import select
 import socket
 import struct
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter_ns, sleep
@@ -22,7 +24,9 @@ from time import perf_counter_ns, sleep
 from simai_rules.staging.errors import ServerLost, StagingError, StreamTimeout, shorten
 from simai_rules.staging.keys import SUFFIX, file_name
 
-_MESSAGE = struct.Struct("<cq")
+_MESSAGE = struct.Struct("<cqH")
+"""A letter, a number, and how many bytes follow."""
+_AT_ONCE = 16_384
 _LONGEST_HELLO = 1000
 _GREETING_NS = 1_000_000_000
 """Whoever connects has to show the token in this time; others wait meanwhile."""
@@ -44,7 +48,8 @@ def base_name(name: str) -> str:
 class Link:
     """One end of the line.
 
-    Attributes: lost (the partner's end is closed); sent, ended, read, drained, left: what the partner said.
+    Attributes: lost (the partner's end is closed); sent, ended, read, drained, left: what the partner said; texts: what
+    it said with each SENT, until somebody takes it from there.
     """
 
     def __init__(self, name: str, connection: socket.socket, partner: str) -> None:
@@ -52,8 +57,9 @@ class Link:
         self.sent = self.read = 0
         self.drained = self.left = self.lost = False
         self.ended: int | None = None
+        self.texts: deque[bytes] = deque()
         self._connection = connection
-        self._half = b""
+        self._half = self._unsent = b""
         # Not select(), which cannot watch descriptors from 1024 on.
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
@@ -63,34 +69,55 @@ class Link:
         for option, value in _KEEPALIVE:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def tell(self, message: bytes, number: int = 0) -> None:
-        """Send a message; that the partner is gone is found out by `hear`."""
-        with suppress(OSError):
-            self._connection.send(_MESSAGE.pack(message, number))
+    def tell(self, message: bytes, number: int = 0, text: bytes = b"") -> None:
+        """Send a message, with at most 65535 bytes of text; that the partner is gone is found out by `hear`.
 
-    def hear(self, until_ns: int = 0) -> None:
-        """Take in what has come; wait for something until `until_ns` if nothing has."""
-        if self.lost or not self._poll.poll(max(0, until_ns - perf_counter_ns()) / 1e6):
-            return
+        What the connection does not take at once, because the partner hears nothing, is sent when it answers.
+        """
+        self._unsent += _MESSAGE.pack(message, number, len(text)) + text
+        self._send()
+
+    def hear(self, until_ns: int = 0) -> bool:
+        """Take in what has come; wait for something until `until_ns` if nothing has. Return whether something came."""
+        if self.lost or (until_ns and not self._poll.poll(max(0, until_ns - perf_counter_ns()) / 1e6)):
+            return False
         try:
-            received = self._connection.recv(65536)
+            received = self._connection.recv(_AT_ONCE)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             received = b""
         self.lost = not received
         self._half += received
-        whole = len(self._half) // _MESSAGE.size * _MESSAGE.size
-        for message, number in _MESSAGE.iter_unpack(self._half[:whole]):
-            if message == SENT:
-                self.sent = number
-            elif message == READ:
-                self.read = number
-            elif message == ENDED:
-                self.ended = number
-            self.drained = self.drained or message == DRAINED
-            self.left = self.left or message == LEFT
-        self._half = self._half[whole:]
+        while len(self._half) >= _MESSAGE.size:
+            message, number, length = _MESSAGE.unpack_from(self._half)
+            end = _MESSAGE.size + length
+            if len(self._half) < end:
+                break
+            self._take_in(message, number, self._half[_MESSAGE.size : end])
+            self._half = self._half[end:]
+        if self._unsent:
+            self._send()
+        return True
+
+    def _take_in(self, message: bytes, number: int, text: bytes) -> None:
+        if message == SENT:
+            self.sent = number
+            self.texts.append(text)
+        elif message == READ:
+            self.read = number
+        elif message == ENDED:
+            self.ended = number
+        elif message == DRAINED:
+            self.drained = True
+        elif message == LEFT:
+            self.left = True
+
+    def _send(self) -> None:
+        try:
+            self._unsent = self._unsent[self._connection.send(self._unsent) :]
+        except OSError:
+            return  # what is not sent stays, and of a connection that is broken nobody asks for it
 
     def partner_died(self, role: str) -> ServerLost:
         """Return the error that says that the partner has ended without closing the stream."""

@@ -26,13 +26,13 @@ class FileServer:
     """Makes the run's staging folder and watches that it stays. There is no process: the file system is the server."""
 
     prefix: ClassVar[str] = ""
-    """What the folder's name starts with, before the run's id."""
+    """What the folder's name starts with, before the run's name."""
     makes_parents: ClassVar[bool] = False
     """Whether the folders above are made where they are missing."""
 
     def __init__(self, config: FolderOptions, run: Run, needed: int) -> None:
         self.config, self._run, self._needed = config, run, needed
-        self._folder = Path(config.folder).absolute() / f"{self.prefix}{run.run_id}"
+        self._folder = Path(config.folder).absolute() / f"{self.prefix}{run.name}"
 
     @property
     def option(self) -> str:

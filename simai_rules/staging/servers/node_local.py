@@ -1,17 +1,28 @@
-"""The server half of node-local."""
+"""The server half of node-local: a folder on every node of the point, each for the clients of its node."""
 
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from simai_rules.config.backends import NodeLocalConfig
-from simai_rules.staging.server import Run, ServerFailed, require_one_node
+from simai_rules.staging.server import Run, ServerFailed
 from simai_rules.staging.servers.files import FileServer
 
 
-def make_server(config: NodeLocalConfig, run: Run, hosts: Sequence[str], needed: int) -> "NodeLocalServer":
+def make_server(config: NodeLocalConfig, run: Run, hosts: Sequence[str], needed: int) -> "NodeLocalServer":  # noqa: ARG001
     """Return the server that makes the run's folder in the node's memory or on its disk."""
-    return NodeLocalServer(config, run, hosts, needed)
+    return NodeLocalServer(config, run, needed)
+
+
+def make_part(
+    config: NodeLocalConfig,
+    run: Run,
+    hosts: Sequence[str],  # noqa: ARG001
+    needed: int,
+    order: dict[str, Any],  # noqa: ARG001
+) -> "NodeLocalServer":
+    """Return the part of another node, which does the same there."""
+    return NodeLocalServer(config, run, needed)
 
 
 class NodeLocalServer(FileServer):
@@ -19,9 +30,13 @@ class NodeLocalServer(FileServer):
 
     prefix = "simai-rules-"
 
-    def __init__(self, config: NodeLocalConfig, run: Run, hosts: Sequence[str], needed: int) -> None:
-        require_one_node("node-local", hosts)
-        super().__init__(config, run, needed)
+    def order(self) -> dict[str, Any]:
+        """Every node needs a folder, and nothing has to be known for it."""
+        return {}
+
+    def join(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return which folder the clients of each node use."""
+        return {"nodes": list(parts)}
 
     def start(self) -> dict[str, Any]:
         """Make the folder; raises ServerFailed where its file system has no hard links."""

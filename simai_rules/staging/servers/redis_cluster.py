@@ -1,116 +1,120 @@
 """The server half of redis-cluster: masters, and replicas where they are asked for, joined by redis' own commands.
 
-https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/ tells of slots, hash tags and the bus.
+https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/ tells of slots, hash tags and the bus. On
+several nodes the servers are spread over them; the first node joins those that the parts have started.
 """
 
 import binascii
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from random import SystemRandom
 from typing import Any
 
 from simai_rules.config.backends import RedisClusterConfig
 from simai_rules.staging.backends.redis import RUN_ID
-from simai_rules.staging.interface import address_of, why_not_free
-from simai_rules.staging.server import Run, ServerFailed, require_one_node
-from simai_rules.staging.servers.redis_process import RedisProcess, find_redis_server
+from simai_rules.staging.server import Run, ServerFailed
+from simai_rules.staging.servers.redis_cluster_part import (
+    BUS,
+    PORTS,
+    RedisClusterPart,
+    master_title,
+    nodes_of,
+    replica_title,
+    serving,
+)
+from simai_rules.staging.servers.redis_process import RedisProcess
 
 SLOTS = 16384
-_BUS = 10_000
-"""A server's port for the others of its cluster is its own and this; redis before 7.0 knows no other."""
-_PORTS = range(10_000, 20_000)
-"""Both ports lie below 32768, from which on Linux gives ports to outgoing connections."""
 _START_S = 30.0
 _PATIENCE_MS = b"60000"
 """A machine too busy for the servers to hear of each other in time is no reason for them to refuse commands."""
 _LOOK_EVERY_S = 0.02
 _ROLES_EVERY_S = 2.0
 
-# The run ends with the first server that dies, so none takes over for another. The node timeout sets the pace at which
-# servers hear of each other, and is raised when they have. Replicas get their copy without a file.
-_SETTINGS = """\
-cluster-enabled yes
-cluster-config-file nodes.conf
-cluster-node-timeout 1000
-cluster-announce-ip {host}
-cluster-replica-no-failover yes
-"""
-# A server logs on to whatever the cluster's bus, which has no password, names as its master. So what it says there is
-# no more than a copy takes, and where there are no replicas it has nothing to say.
-_REPLICATION = """\
-user replica on >{password} +psync +replconf +ping
-masteruser replica
-masterauth {password}
-repl-diskless-sync yes
-repl-diskless-sync-delay 0
-repl-diskless-load on-empty-db
-"""
-
 
 def make_server(config: RedisClusterConfig, run: Run, hosts: Sequence[str], needed: int) -> "RedisClusterServer":  # noqa: ARG001
-    """Return the server that starts the cluster."""
+    """Return the server that starts the cluster; raises ServerFailed where a node would lack a master."""
     return RedisClusterServer(config, run, hosts)
 
 
+def make_part(
+    config: RedisClusterConfig,
+    run: Run,
+    hosts: Sequence[str],
+    needed: int,  # noqa: ARG001
+    order: dict[str, Any],
+) -> "RedisClusterNode":
+    """Return the part of another node."""
+    return RedisClusterNode(config, run, hosts, order)
+
+
+class RedisClusterNode(RedisClusterPart):
+    """The part of the cluster on a node that is not the first."""
+
+    def start(self) -> dict[str, Any]:
+        """Start the servers of this node; return where they are."""
+        self.launch()
+        return self.wait_until_up(time.monotonic() + _START_S)
+
+
 class RedisClusterServer:
-    """All redis-servers of one cluster, on this node."""
+    """The whole cluster, as the first node starts, joins and watches it."""
 
     def __init__(self, config: RedisClusterConfig, run: Run, hosts: Sequence[str]) -> None:
-        require_one_node("redis-cluster", hosts)
+        on = serving(run, hosts)
+        if config.keys == "local" and config.masters < len(on):
+            raise ServerFailed(
+                f"backends.redis-cluster.keys: local needs a master on each node of the point, which are {len(on)}, "
+                f"but masters is {config.masters}. Set masters to at least {len(on)}, or keys: spread."
+            )
         self.config, self._run, self._hosts = config, run, hosts
+        self._secrets = {"password": secrets.token_urlsafe(24), "replicas": secrets.token_urlsafe(24)}
+        self._here = RedisClusterPart(config, run, hosts, self._secrets)
         self._masters: list[RedisProcess] = []
         self._replicas: list[RedisProcess] = []
         self._joined = False
         self._asked = 0.0
 
+    def order(self) -> dict[str, Any]:
+        """Return the passwords of the cluster."""
+        return self._secrets
+
     def start(self) -> dict[str, Any]:
-        """Start all servers, join them and prove each master; raises ServerFailed."""
-        program = find_redis_server()
-        host = address_of(self.config.interface, "backends.redis-cluster.interface")
-        password = secrets.token_urlsafe(24)
+        """Start the servers of this node, and the cluster where it is the only one; raises ServerFailed."""
+        self._here.launch()
+        part = self._here.wait_until_up(time.monotonic() + _START_S)
+        return part if len(self._hosts) > 1 else self.join([part])
+
+    def join(self, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Join all servers to one cluster and prove each master; raises ServerFailed."""
         deadline = time.monotonic() + _START_S
         count = self.config.masters
-        settings = _SETTINGS.format(host=host)
-        if self.config.replicas:
-            settings += _REPLICATION.format(password=secrets.token_urlsafe(24))
-        self._masters = [
-            self._process(f"master {n + 1} of {count}", f"master-{n}", host, settings) for n in range(count)
-        ]
-        # Replicas in rounds: a master's first one, and then its next.
-        self._replicas = [
-            self._process(f"replica {n // count + 1} of master {n % count + 1}", f"replica-{n}", host, settings)
-            for n in range(count * self.config.replicas)
-        ]
-        for process in self._all:
-            process.launch(program, password)
-        for process in self._all:
-            process.wait_until_up(deadline)
+        self._masters = [self._known("masters", number, parts) for number in range(count)]
+        self._replicas = [self._known("replicas", number, parts) for number in range(count * self.config.replicas)]
         tags = tags_of(count)
         self._join(deadline)
         self._joined = True
         for process, tag in zip(self._masters, tags, strict=True):
             process.mark(RUN_ID + tag.encode(), deadline)
+        nodes, _ = nodes_of(self.config, serving(self._run, self._hosts))
         masters = [
-            {"host": host, "port": process.port, "node": self._hosts[0], "tag": tag}
-            for process, tag in zip(self._masters, tags, strict=True)
+            {"host": process.host, "port": process.port, "node": self._hosts[node], "tag": tag}
+            for process, tag, node in zip(self._masters, tags, nodes, strict=True)
         ]
-        return {"masters": masters, "keys": self.config.keys, "password": password}
+        return {"masters": masters, "keys": self.config.keys, "password": self._secrets["password"]}
+
+    def _known(self, kind: str, number: int, parts: Sequence[dict[str, Any]]) -> RedisProcess:
+        """Return a master or a replica: that of this node, or a way to ask another's."""
+        here = self._here.masters if kind == "masters" else self._here.replicas
+        if number in here:
+            return here[number]
+        host, port = next(part[kind][str(number)] for part in parts if str(number) in part[kind])
+        title = master_title if kind == "masters" else replica_title
+        return RedisProcess.elsewhere(self._run, title(self.config, number), host, port, self._secrets["password"])
 
     @property
     def _all(self) -> list[RedisProcess]:
         return self._masters + self._replicas
-
-    def _process(self, title: str, name: str, host: str, settings: str) -> RedisProcess:
-        return RedisProcess(
-            self._run,
-            self._run.folder / "redis-cluster" / name,
-            title=f"redis-server, {title}",
-            host=host,
-            choose_port=lambda: _free_ports(host, {process.port for process in self._all}),
-            io_threads=self.config.io_threads,
-            more=settings,
-        )
 
     def _join(self, deadline: float) -> None:
         """Make one cluster of the servers: give out the slots, introduce them to each other, attach the replicas."""
@@ -149,22 +153,14 @@ class RedisClusterServer:
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"{len(waiting)} of {len(whom)} redis-servers did not {what} within {_START_S:g} s (first: "
-                    f"{waiting[0].describe()}). The node is overloaded, or its firewall closes ports {_PORTS.start} to "
-                    f"{_PORTS.stop + _BUS} on {waiting[0].host}."
+                    f"{waiting[0].describe()}). The node is overloaded, or its firewall closes ports {PORTS.start} to "
+                    f"{PORTS.stop + BUS} on {waiting[0].host}."
                 )
             time.sleep(_LOOK_EVERY_S)
 
     def check(self) -> None:
-        """Raise ServerFailed if any of the servers has ended or is halted, replica or not, or if a stranger joined."""
-        for process in self._all:
-            try:
-                process.check()
-            except ServerFailed as failure:
-                if not self._replicas:
-                    raise
-                raise ServerFailed(
-                    f"{failure} (No replica takes over: a cluster that has lost a server measures something else.)"
-                ) from None
+        """Raise ServerFailed if a server of this node has ended or is halted, or if a stranger joined the cluster."""
+        self._here.check()
         if self._joined and time.monotonic() - self._asked > _ROLES_EVERY_S:
             for process in self._masters:
                 self._check_role(process)
@@ -188,11 +184,8 @@ class RedisClusterServer:
             )
 
     def stop(self) -> None:
-        """End all servers: they have nothing to save, so they are killed."""
-        for process in self._all:
-            process.kill()
-        for process in self._all:
-            process.stop()
+        """End the servers of this node."""
+        self._here.stop()
 
 
 def slots_of(number: int, masters: int) -> range:
@@ -215,15 +208,6 @@ def tags_of(masters: int) -> list[str]:
         tags.setdefault(owner, f"{{{number}}}")
         number += 1
     return [tags[owner] for owner in range(masters)]
-
-
-def _free_ports(host: str, taken: set[int]) -> int:
-    """Return a port that nobody listens on at this moment, as little as on the one of its bus."""
-    for port in SystemRandom().sample(_PORTS, 200):
-        bus = port + _BUS
-        if port not in taken and not why_not_free(host, port) and not why_not_free(host, bus):
-            return port
-    raise ServerFailed(f"no free pair of ports on {host} between {_PORTS.start} and {_PORTS.stop + _BUS}")
 
 
 def _knows(process: RedisProcess, count: int, deadline: float) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from simai_rules.errors import MissingProgram
 from simai_rules.launch.launcher import find_program
@@ -91,6 +91,13 @@ class RedisProcess:
         self._program, self._password = Path(), ""
         self._child: subprocess.Popen[bytes] | None = None
         self._halted_since: float | None = None
+
+    @classmethod
+    def elsewhere(cls, run: Run, title: str, host: str, port: int, password: str) -> Self:
+        """Return a server that a part on another node has started and watches: it can be asked, and nothing else."""
+        process = cls(run, Path(), title=title, host=host, choose_port=lambda: port, io_threads=1)
+        process.port, process._password = port, password
+        return process
 
     def launch(self, program: Path, password: str) -> None:
         """Write the settings, readable by this user alone, and start the server; it is not waited for."""
@@ -187,7 +194,8 @@ class RedisProcess:
 
     def describe(self) -> str:
         """Return which server this is, for messages."""
-        return f"{self.title} (process {self._child.pid if self._child else 0}, {self.host}:{self.port})"
+        process = f"process {self._child.pid}, " if self._child else ""
+        return f"{self.title} ({process}{self.host}:{self.port})"
 
     def kill(self) -> None:
         """End the server, which has nothing to save, without waiting for its end."""
