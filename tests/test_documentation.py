@@ -82,7 +82,7 @@ def run(script: str, folder: Path, environment: dict[str, str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
+        timeout=800,
         check=False,
     )
     assert answer.returncode == 0, answer.stdout
