@@ -12,7 +12,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Keep what shares a server in one process (pytest -n 2 --dist loadgroup): a file, or a backend of it."""
+    """Keep what shares a server in one process (pytest -n 3 --dist loadgroup): a file, or a backend of it."""
     for item in items:
         variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
         apart = f" {variant.backend} {sorted(variant.options.items())}" if variant else ""

@@ -33,8 +33,3 @@ def listing(items: list[str], most: int = 8) -> str:
     """Join items by commas, naming at most `most` of them and counting the rest."""
     shown = ", ".join(items[:most])
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown
-
-
-def counted(count: int, noun: str) -> str:
-    """Write `1 point`, `2 points`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

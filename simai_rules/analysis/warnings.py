@@ -9,7 +9,8 @@ from typing import Any
 from simai_rules.analysis.environment import Environment
 from simai_rules.analysis.grid import exchanged, grids
 from simai_rules.analysis.results import PointResult
-from simai_rules.analysis.units import counted, listing
+from simai_rules.analysis.units import listing
+from simai_rules.config.messages import counted
 
 FEWEST_REPEATS = 6
 FARTHEST_OFF = 0.02

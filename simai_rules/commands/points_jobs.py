@@ -8,10 +8,11 @@ from typing import Any
 from simai_rules.commands.points_text import print_columns
 from simai_rules.config.estimate import request
 from simai_rules.config.experiment import Point
+from simai_rules.config.messages import counted
 from simai_rules.config.profile import Profile, profile_file
 from simai_rules.config.yaml_file import read_mapping
 from simai_rules.errors import UserError
-from simai_rules.launch.jobs import Job, counted, jobs_of, refusals
+from simai_rules.launch.jobs import Job, jobs_of, refusals
 
 
 class CannotSubmit(UserError):

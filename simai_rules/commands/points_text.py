@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from simai_rules.launch.jobs import counted
+from simai_rules.config.messages import counted
 
 if TYPE_CHECKING:
     from simai_rules.config.estimate import Estimate

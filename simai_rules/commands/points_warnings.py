@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from simai_rules.commands.points_text import Row, in_bytes
-from simai_rules.launch.jobs import counted
+from simai_rules.config.messages import counted
 
 if TYPE_CHECKING:
     from simai_rules.config.experiment import Point

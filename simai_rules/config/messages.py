@@ -120,3 +120,8 @@ def _all_keys(model: Any) -> list[str]:
         return {name: tree(resolve(annotation, (name,)), depth - 1) for name in names(annotation)} if depth else {}
 
     return list(dotted_keys(tree(model, 3)))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 point`, `2 points`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

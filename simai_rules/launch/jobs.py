@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from simai_rules.config.estimate import Request, request, seconds_needed
 from simai_rules.config.experiment import Point
 from simai_rules.config.keys import did_you_mean
+from simai_rules.config.messages import counted
 from simai_rules.config.profile import GROUP, Profile
 from simai_rules.config.system import QueueConfig, SystemConfig
 
@@ -85,16 +86,11 @@ def refusals(points: Sequence[Point], profile: Profile, system: SystemConfig) ->
     return [*found, *_against_queue(profile, system, points, largest)]
 
 
-def counted(number: int, word: str) -> str:
-    """Return `1 point` or `2 points`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
 def _against_queue(profile: Profile, system: SystemConfig, points: Sequence[Point], largest: Job) -> Iterator[str]:
     name, queue = profile.queue, system.queues[profile.queue or ""]
     least, most, longest = _limits(system, queue, largest.nodes)
     # Any pack may come to hold small points alone.
-    fewest = min(request(point).nodes for point in points)
+    fewest = min(point.nodes for point in points)
     others = [
         other
         for other, each in system.queues.items()

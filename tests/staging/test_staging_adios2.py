@@ -54,11 +54,24 @@ def server(folder, **options):
     return ServerManager("test", server_registry.create_config("adios2", folder=str(folder), **options))
 
 
+def in_a_fresh_process(check, folder):
+    """Streams of earlier tests have sockets open, which SST uses again."""
+    process = multiprocessing.get_context("spawn").Process(target=check, args=(folder,))
+    process.start()
+    process.join(100)
+    process.kill()
+    assert process.exitcode == 0
+
+
 @needs_adios2
 def test_streams_answer_on_their_interface_alone_and_leave_nothing(tmp_path):
-    address = other_address()
-    if address is None:
+    if other_address() is None:
         pytest.skip("this machine has no address but loopback's")
+    in_a_fresh_process(check_that_streams_answer_on_their_interface_alone, tmp_path)
+
+
+def check_that_streams_answer_on_their_interface_alone(tmp_path):
+    address = other_address()
     me = psutil.Process()
     before = {item.laddr.port for item in me.net_connections("tcp") if item.status == psutil.CONN_LISTEN}
     with server(tmp_path) as running, DataStore("test", running.get_server_info(), timeout=60) as store:
@@ -312,6 +325,10 @@ def test_a_call_that_does_not_come_back_ends_the_process(held):
 
 @needs_adios2
 def test_the_sockets_of_a_stream_send_at_once(tmp_path):
+    in_a_fresh_process(check_that_sockets_send_at_once, tmp_path)
+
+
+def check_that_sockets_send_at_once(tmp_path):
     before = own_sockets()
     with server(tmp_path) as running, DataStore("test", running.get_server_info(), timeout=60) as store:
         process = multiprocessing.get_context("spawn").Process(
