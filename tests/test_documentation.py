@@ -132,9 +132,10 @@ def test_the_readme_makes_a_folder_and_lists_its_points(traces, tmp_path):
     """The README's second block but for `pip install`, and for the run of the nekRS case, which takes hours."""
     block = next(block for block in commands("README.md").split("\npip install")[1:])
     lines = [line for line in block.splitlines()[1:] if line.startswith("simai-rules") and "report" not in line]
-    assert len(lines) == 4
+    assert len(lines) == 5
     output = run("\n".join(lines), tmp_path, traces.environment | {"HOME": str(tmp_path)})
     assert output.count("90 points") == 2
+    assert "redis-server" in output
     assert "aurora, debug: 15 jobs (1 at a time)" in output
     assert shutil.which("snakemake")
     output = run("cd my-experiment && snakemake -n -q", tmp_path, traces.environment)

@@ -36,6 +36,7 @@ def as_dict(point: "Point", guess: "Estimate") -> dict[str, Any]:
         "nodes": point.nodes,
         "simulation_ranks": guess.simulation_ranks,
         "training_ranks": guess.training_ranks,
+        "inference_ranks": guess.inference_ranks,
         "message_bytes": guess.message_bytes,
         "snapshots": guess.snapshots,
         "bytes_moved": guess.bytes_moved,
@@ -52,7 +53,7 @@ def totals_of(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "points": len(rows),
         "most_nodes": max(point.nodes for point, _ in rows),
-        "most_ranks": max(guess.simulation_ranks + guess.training_ranks for _, guess in rows),
+        "most_ranks": max(sum(_ranks(guess)) for _, guess in rows),
         "bytes_moved": nbytes,
         "seconds": seconds,
         "points_without_estimate": unknown,
@@ -67,13 +68,19 @@ def print_table(rows: Sequence[Row]) -> None:
             (
                 point.path,
                 str(point.nodes),
-                f"{guess.simulation_ranks}+{guess.training_ranks}",
+                "+".join(map(str, _ranks(guess))),
                 "?" if guess.snapshots is None else str(guess.snapshots),
                 "?" if guess.bytes_moved is None else in_bytes(guess.bytes_moved),
                 "?" if guess.seconds is None else in_time(guess.seconds),
             )
         )
     print_columns(table)
+
+
+def _ranks(guess: "Estimate") -> list[int]:
+    """Return the ranks of each component that the point has."""
+    ranks = [guess.simulation_ranks, guess.training_ranks]
+    return [*ranks, guess.inference_ranks] if guess.inference_ranks else ranks
 
 
 def print_columns(table: Sequence[Sequence[str]]) -> None:
@@ -98,5 +105,5 @@ def summary(name: str, rows: Sequence[Row]) -> str:
         sums += f" ({counted(unknown, 'point')} without an estimate not counted)" if unknown else ""
     return (
         f"{name}: {counted(len(rows), 'point')} on up to {counted(totals['most_nodes'], 'node')} and "
-        f"{counted(totals['most_ranks'], 'rank')} (simulation+training); {sums}"
+        f"{counted(totals['most_ranks'], 'rank')} (all components); {sums}"
     )

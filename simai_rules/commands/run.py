@@ -11,7 +11,7 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("component", choices=["simulation", "training"])
+    parser.add_argument("component", choices=["simulation", "training", "inference"])
     parser.add_argument("--point", type=Path, required=True, help="point.json: the resolved config of the point")
     parser.add_argument("--server", type=Path, required=True, help="server.json of the staging server")
     parser.add_argument(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from simai_rules.staging.info import ServerInfo
+    from simai_rules.staging.operation import Operation
 
 _CALIBRATION_STEPS = 10
 """Of a training on several ranks, which have to take equally many."""
@@ -95,11 +96,13 @@ class AI(Component):
         """
         return self.data.add(array)
 
-    def publish(self, key: str = "model") -> int:
-        """Stage the weights as named arrays under `key`, for others to take, and return their version (1, 2, …)."""
+    def publish(self, key: str = "model") -> Operation:
+        """Stage the weights as named arrays under `key`, for others to take, as the next `version` (1, 2, …).
+
+        Returns what staging them took.
+        """
         self.version += 1
-        publish(self.store, key, self.net, self.version)
-        return self.version
+        return publish(self.store, key, self.net, self.version)
 
     def take_newest(self, key: str = "model", *, timeout: float | None = None) -> bool:
         """Take the newest published weights of `key`; say whether they are newer than those that it has.

@@ -28,7 +28,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
 
     Raises UserError where the point cannot be run so, StagingError where staging fails.
     """
-    check_point(point, ranks)
+    check_point(point, "simulation", ranks)
     config = point.simulation
     with Simulation(
         "simulation",

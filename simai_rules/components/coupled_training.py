@@ -6,9 +6,17 @@ import time
 from pathlib import Path
 
 from simai_rules.components.ai import AI
-from simai_rules.components.coupling import check_point, ready_key, settle, stop_key
+from simai_rules.components.coupling import (
+    INFERENCE_STOP,
+    check_point,
+    inference_ready_key,
+    ready_key,
+    settle,
+    stop_key,
+)
 from simai_rules.components.exchange import Receiver, receiver
 from simai_rules.components.ranks import Ranks
+from simai_rules.components.together import Together
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
 from simai_rules.events.recorder import Recorder
@@ -21,13 +29,14 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
     """Run training rank `ranks.rank` of `point`: wait for the first snapshot, train for `iterations`, say stop.
 
     Events: init (from the start of the process, torch's import included); per iteration train (with its loss; wait_ns
-    is how long the rank waited for the others to begin) or infer, and iteration; publish (of
-    the weights); per snapshot read (with the status "ok", "stale" or "torn") and delete (not of a stream's); per look
-    for a snapshot poll.
+    is how long the rank waited for the others to begin) or infer, and iteration; publish (of the weights, first of
+    those that it begins with: its parts are those of staging them, the rest of its duration is getting them from the
+    device and naming the version, its step); per snapshot read (with the status "ok", "stale" or "torn") and delete
+    (not of a stream's); per look for a snapshot poll.
 
     Raises UserError where the point cannot be run so or nothing was measured, StagingError where staging fails.
     """
-    check_point(point, ranks)
+    check_point(point, "training", ranks)
     config = point.training
     target = config.run_time and Sampler(
         config.run_time, generator(point.seed, point.repeat, ranks.rank, "training amounts")
@@ -47,6 +56,9 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         settle()
         begin = started_ns()
         recorder.record("init", begin, time.perf_counter_ns() - begin)
+        _wait_for_inference(point, ai, ranks)
+        if ranks.rank == 0 and config.publish_every:
+            _publish(ai, recorder, -1)
         ai.stage_write(ready_key(ranks.rank), "ready")
         with receiver(point, store, ranks.rank, recorder) as from_simulation:
             reader = _Reader(point, ai, from_simulation, recorder)
@@ -69,13 +81,43 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
                 )
                 recorder.record("iteration", start, end - start, iteration=iteration)
                 if ranks.rank == 0 and config.publish_every and (iteration + 1) % config.publish_every == 0:
-                    start = time.perf_counter_ns()
-                    ai.publish()
-                    recorder.record("publish", start, time.perf_counter_ns() - start, iteration=iteration, key="model")
+                    _publish(ai, recorder, iteration)
                 if (iteration + 1) % config.read_every == 0:
                     reader.read_all_new(iteration)
             ai.stage_write(stop_key(ranks.rank), "stop")
+            if ranks.rank == 0 and "inference" in point.components:
+                ai.stage_write(INFERENCE_STOP, "stop")
         reader.require_measured()
+
+
+def _wait_for_inference(point: Point, ai: AI, ranks: Ranks) -> None:
+    """Wait until all inference ranks are about to begin; their start-up would disturb what is measured."""
+    if "inference" not in point.components:
+        return
+    deadline = time.monotonic() + point.staging.timeout
+    for rank in range(point.ranks_of("inference") if ranks.rank == 0 else 0):
+        if not ai.poll_staged_data(inference_ready_key(rank), max(0.0, deadline - time.monotonic())):
+            raise UserError(
+                f"Rank {rank} of the inference did not begin within {point.staging.timeout:g} s (staging.timeout). "
+                "Either it needs longer to start (raise the timeout), or it has failed (see its log)."
+            )
+    Together(ranks.comm, point.staging.timeout).barrier()
+
+
+def _publish(ai: AI, recorder: Recorder, iteration: int) -> None:
+    start = time.perf_counter_ns()
+    moved = ai.publish()
+    recorder.record(
+        "publish",
+        start,
+        time.perf_counter_ns() - start,
+        iteration=iteration,
+        step=ai.version,
+        key=moved.key,
+        nbytes=moved.nbytes,
+        serialize_ns=moved.serialize_ns,
+        transport_ns=moved.transport_ns,
+    )
 
 
 class _Reader:

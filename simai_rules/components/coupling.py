@@ -29,12 +29,21 @@ def stop_key(rank: int) -> str:
     return f"stop/{rank}"
 
 
-def check_point(point: Point, ranks: Ranks) -> None:
-    """Raise UserError where another number of ranks was started than the point has; both components have as many."""
-    expected = point.ranks_of("simulation")
+INFERENCE_STOP = "stop/inference"
+"""The key by which the training tells all inference ranks to end."""
+
+
+def inference_ready_key(rank: int) -> str:
+    """Return the key by which inference rank `rank` tells the training that it is about to begin."""
+    return f"ready/inference/{rank}"
+
+
+def check_point(point: Point, component: str, ranks: Ranks) -> None:
+    """Raise UserError where another number of ranks was started than `component` of the point has."""
+    expected = point.ranks_of(component)
     if ranks.size != expected:
         raise UserError(
-            f"A component of this point has {expected} ranks, but {ranks.size} ranks were started. Start them by "
+            f"The {component} of this point has {expected} ranks, but {ranks.size} ranks were started. Start them by "
             "'simai-rules run'."
         )
 

@@ -30,6 +30,7 @@ _CAUSE_S = 1.0
 LOOPS = {
     "simulation": "simai_rules.components.coupled_simulation",
     "training": "simai_rules.components.coupled_training",
+    "inference": "simai_rules.components.coupled_inference",
 }
 """Modules with `run(point, info, ranks, recorder)`; imported when they run, for torch is heavy."""
 

@@ -18,6 +18,7 @@ from simai_rules.staging.errors import StagingError
 
 if TYPE_CHECKING:
     from simai_rules.staging.datastore import DataStore
+    from simai_rules.staging.operation import Operation
 
 _VERSION = "__version__"
 
@@ -72,13 +73,16 @@ def load(net: nn.Module, arrays: Mapping[str, Any], source: str) -> None:
     net.load_state_dict(given)
 
 
-def publish(store: DataStore, key: str, net: nn.Module, version: int) -> None:
+def publish(store: DataStore, key: str, net: nn.Module, version: int) -> Operation:
     """Stage the weights of `net` under `key`; a reader finds all of them or all of the last ones, never a mixture.
 
     The number `version` is staged as well, under `key`/version, by which readers see whether there are newer ones.
+    Returns what staging the weights took.
     """
     store.stage_write(key, {_VERSION: version, **named_arrays(net)})
+    moved = store.last
     store.stage_write(f"{key}/version", version)
+    return moved
 
 
 def take_newest(store: DataStore, key: str, net: nn.Module, have: int, timeout: float) -> int:

@@ -48,6 +48,8 @@ class Estimate:
 
     simulation_ranks: int
     training_ranks: int
+    inference_ranks: int
+    """0 where the point has no inference."""
     message_bytes: int
     """Bytes of one snapshot of one rank."""
     snapshots: int | None
@@ -67,6 +69,7 @@ def estimate(point: Point) -> Estimate:
     return Estimate(
         simulation_ranks=simulation_ranks,
         training_ranks=point.ranks_of("training"),
+        inference_ranks=point.ranks_of("inference") if "inference" in point.components else 0,
         message_bytes=message,
         snapshots=snapshots,
         bytes_moved=None if snapshots is None else snapshots * message * simulation_ranks * 2,

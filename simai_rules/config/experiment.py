@@ -1,13 +1,14 @@
 """An experiment as its config.yaml says it, and a point: one combination of its sweep, fully resolved."""
 # ruff: noqa: RUF012 - pydantic copies a default before it gives it to an instance
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from simai_rules.config.base import NaturalInt, Positive, PositiveInt, Says, Strict, as_number
 from simai_rules.config.components import ComponentConfig, DataDtype
+from simai_rules.config.inference import InferenceConfig
 from simai_rules.config.nodes import Layout, numbered, select_nodes
 from simai_rules.config.registry import BackendConfig, BackendName, BackendOptions
 from simai_rules.config.simulation import SimulationConfig
@@ -63,6 +64,7 @@ class PointSettings(Strict):
     staging: StagingConfig = StagingConfig()
     simulation: SimulationConfig = SimulationConfig()
     training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()
 
 
 class ExperimentConfig(PointSettings):
@@ -102,8 +104,9 @@ class Point(PointSettings):
 
     @property
     def components(self) -> dict[str, ComponentConfig]:
-        """The components by name."""
-        return {"simulation": self.simulation, "training": self.training}
+        """The components by name; the inference only where it has ranks."""
+        two: dict[str, ComponentConfig] = {"simulation": self.simulation, "training": self.training}
+        return two | ({"inference": self.inference} if self.inference.ranks_per_node else {})
 
     def selection(self, hosts: Sequence[str] = ()) -> dict[str, tuple[int | str, ...]]:
         """Return the nodes of each component, as numbers into the point's nodes; of those listed by name, the names.
@@ -159,7 +162,7 @@ class Point(PointSettings):
                 f"need the same nodes: simulation.nodes is {self.simulation.nodes}, training.nodes is "
                 f"{self.training.nodes}. Choose layout: apart, or the same nodes"
             )
-        ranks = {name: self.ranks_of(name) for name in self.components}
+        ranks = {name: self.ranks_of(name) for name in ("simulation", "training")}
         if ranks["simulation"] != ranks["training"]:
             raise ValueError(
                 "every simulation rank feeds one training rank, so both need as many: "
@@ -168,6 +171,8 @@ class Point(PointSettings):
                     for name, count in ranks.items()
                 )
             )
+        if problem := self._wrong_with_inference(selected):
+            raise ValueError(problem)
         if problem := self.simulation.wrong_for(ranks["simulation"]):
             raise ValueError(problem)
         model = self.training.model
@@ -178,3 +183,19 @@ class Point(PointSettings):
                 f"{self.elements}"
             )
         return self
+
+    def _wrong_with_inference(self, selected: Mapping[str, tuple[int | str, ...]]) -> str:
+        if "inference" not in selected:
+            return ""
+        if not self.training.publish_every:
+            return (
+                "the inference takes the weights that the training publishes, but training.publish_every is 0: give "
+                "the number of iterations after which it publishes, or leave inference.ranks_per_node out"
+            )
+        if self.server.sharing == "node" and selected["inference"] != selected["training"][:1]:
+            return (
+                f"the weights that the training's first rank puts on the backend {self.backend} can be read on its "
+                f"node alone, the first of the training. Give inference.nodes: {list(selected['training'][:1])}, or a "
+                "backend that all nodes can read, such as filesystem or redis"
+            )
+        return ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from simai_rules.config.import_paths import check_import_paths
 from simai_rules.config.loader import parse_experiment
 from simai_rules.config.yaml_file import read_mapping
 from simai_rules.errors import UserError
@@ -16,6 +17,7 @@ try:
         config, Path.cwd(), ", ".join(map(str, workflow.configfiles)) or "the config"
     )
     check_placements(experiment.points.values())
+    check_import_paths(experiment.points.values(), Path.cwd())
     backends = [point.backend for point in experiment.points.values()]
     staging_rules = render_staging_rules(backends, Path(".snakemake/simai-rules"))
 except UserError as error:

@@ -1,11 +1,16 @@
-COMPONENTS = ("simulation", "training")
-EVENTS = [f"{POINT}/{component}.parquet" for component in COMPONENTS]
-CAPSULES = [f"{POINT}/{component}.capsule.json" for component in COMPONENTS]
+# What each component of each point leaves.
+LEFT = [
+    f"{BASE}/{path}/{component}"
+    for path, point in experiment.points.items()
+    for component in point.components
+]
+EVENTS = [f"{left}.parquet" for left in LEFT]
+CAPSULES = [f"{left}.capsule.json" for left in LEFT]
 
 
 rule summarize:
     input:
-        expand(EVENTS, point=experiment.points),
+        EVENTS,
     output:
         f"{BASE}/summary.parquet",
         f"{BASE}/summary.csv",
@@ -56,7 +61,7 @@ rule report:
 # be up to date without the events that it was made from.
 rule results:
     input:
-        expand(EVENTS + CAPSULES, point=experiment.points),
+        EVENTS + CAPSULES,
         rules.summarize.output,
         rules.plot.output,
         rules.report.output,

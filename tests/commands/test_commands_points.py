@@ -42,7 +42,7 @@ def test_table_and_totals(config, capsys):
     assert len(lines) == 1 + 8 + 1
     # 4 points of 11 snapshots of 4 kB and 4 of 1 MB, written and read
     assert lines[-1] == (
-        "nekrs: 8 points on up to 1 node and 2 ranks (simulation+training); "
+        "nekrs: 8 points on up to 1 node and 2 ranks (all components); "
         "about 88.4 MB moved (written + read) in at least 88 s"
     )
 

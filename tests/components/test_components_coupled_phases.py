@@ -1,6 +1,8 @@
-"""A coupled run with start, mix, checkpoints, imbalance and a barrier, and a training that infers with a cnn."""
+"""A coupled run with start, mix, checkpoints, imbalance and a barrier, a training that infers with a cnn, and an
+inference beside it."""
 
 from collections import defaultdict
+from itertools import pairwise
 
 import pytest
 from coupled_runs import CoupledRun, finish
@@ -27,12 +29,15 @@ TRAINING = {
 @pytest.fixture(scope="module")
 def events(tmp_path_factory):
     """Events by (component, rank, operation), in the order of recording."""
-    coupled = CoupledRun(tmp_path_factory.mktemp("phases"), simulation=SIMULATION, training=TRAINING)
-    ended = finish(coupled.start("simulation"), coupled.start("training"))
-    assert [code for code, _ in ended] == [0, 0], "".join(output for _, output in ended)
+    inference = {"ranks_per_node": 1, "take_every": 2, "run_time": 0.01, "batch_size": 4}
+    coupled = CoupledRun(
+        tmp_path_factory.mktemp("phases"), simulation=SIMULATION, training=TRAINING, inference=inference
+    )
+    ended = finish(coupled.start("simulation"), coupled.start("training"), coupled.start("inference", ranks=1))
+    assert [code for code, _ in ended] == [0, 0, 0], "".join(output for _, output in ended)
     assert coupled.failures() == {}
     found = defaultdict(list)
-    for component in ("simulation", "training"):
+    for component in ("simulation", "training", "inference"):
         for event in read_events(coupled.folder / f"{component}.parquet").to_pylist():
             found[component, event["rank"], event["operation"]].append(event)
     return found
@@ -71,5 +76,23 @@ def test_snapshots_are_read_though_others_are_inferred_with(events):
 
 
 def test_rank_0_published_its_weights(events):
-    assert [event["iteration"] for event in events["training", 0, "publish"]] == [9, 19, 29, 39]
+    assert [event["iteration"] for event in events["training", 0, "publish"]] == [-1, 9, 19, 29, 39]
+    assert [event["step"] for event in events["training", 0, "publish"]] == [1, 2, 3, 4, 5]
     assert events["training", 1, "publish"] == []
+
+
+def test_the_inference_took_ever_newer_weights_and_ended_with_the_training(events):
+    published = {event["step"]: event for event in events["training", 0, "publish"]}
+    first, *later = events["inference", 0, "take"]
+    assert (first["step"], first["iteration"], first["phase"]) == (1, -1, "warmup")
+    assert later, "no newer weights were taken"
+    for before, taken in pairwise([first, *later]):
+        assert taken["step"] > before["step"]
+        assert taken["nbytes"] == published[taken["step"]]["nbytes"] > 0
+        assert taken["start_ns"] + taken["duration_ns"] > published[taken["step"]]["start_ns"]
+    looked = {event["iteration"] for event in later} | {
+        event["iteration"] for event in events["inference", 0, "poll"] if event["key"] == "model/version"
+    }
+    assert looked == set(range(1, len(events["inference", 0, "infer"]), 2))
+    stop = [event for event in events["inference", 0, "poll"] if event["key"] == "stop/inference"]
+    assert [event["found"] for event in stop] == [False] * (len(stop) - 1) + [True]

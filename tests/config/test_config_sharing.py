@@ -38,6 +38,22 @@ def test_values_that_all_nodes_read_can_cross_them(backend):
     assert points_of(**APART, backend=backend)
 
 
+INFERENCE = {"training": {"publish_every": 5}, "inference": {"ranks_per_node": 1}}
+
+
+def test_an_inference_needs_published_weights():
+    text = refused(inference={"ranks_per_node": 1})
+    assert "training.publish_every is 0: give the number of iterations" in text
+    assert points_of(**INFERENCE)
+
+
+def test_weights_that_stay_on_their_node_are_for_an_inference_there():
+    text = refused(**INFERENCE, backend="node-local", nodes=2)
+    assert "Give inference.nodes: [0], or a backend that all nodes can read" in text
+    assert points_of(**(INFERENCE | {"inference": {"ranks_per_node": 1, "nodes": [0]}}), backend="node-local", nodes=2)
+    assert points_of(**INFERENCE, backend="filesystem", nodes=2)
+
+
 @pytest.mark.parametrize("layout", [{}, APART])
 def test_values_that_nobody_else_reads_are_for_no_coupled_run(layout):
     text = refused(backend="null", **layout)
