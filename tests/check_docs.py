@@ -47,12 +47,21 @@ def problems(page: Path, targets: set[str]) -> Iterator[str]:
                 yield f"`{program} {word}`: there is no such {'target' if program == 'make' else 'command'}"
 
 
+def unsaid(root: Path, targets: set[str]) -> Iterator[str]:
+    """Yield the targets that .ci/run calls and the README does not name."""
+    words = set(re.findall(r"[\w-]+", re.sub(r"#.*", "", (root / ".ci/run").read_text())))
+    said = set(re.findall(r"\bmake ([\w-]+)", (root / "README.md").read_text()))
+    for target in sorted(words & targets - said):
+        yield f".ci/run: it calls `make {target}`, which the README does not name"
+
+
 def main() -> int:
     """Print the problems of all pages; return 1 if there is any."""
     root = Path(__file__).resolve().parent.parent
     targets = set(re.findall(r"^([a-z0-9-]+):", (root / "Makefile").read_text(), re.MULTILINE))
     pages = documents(root)
     found = [f"{page.relative_to(root)}: {problem}" for page in pages for problem in problems(page, targets)]
+    found += unsaid(root, targets)
     print("\n".join(found) if found else f"{len(pages)} pages: links, commands and targets exist")
     return int(bool(found))
 

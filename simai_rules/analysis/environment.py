@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from simai_rules.analysis.results import COMPONENTS, PointResult
+from simai_rules.analysis.results import PointResult
 from simai_rules.config.ranges import ranges_text
 
 
@@ -35,8 +35,8 @@ def read_environment(results: Sequence[PointResult]) -> Environment:
     for result in results:
         if result.state != "done":
             continue
-        capsules = [capsule for name in COMPONENTS if (capsule := _read(result, name))]
-        if len(capsules) < len(COMPONENTS):
+        capsules = [capsule for name in result.components if (capsule := _read(result, name))]
+        if len(capsules) < len(result.components):
             environment.without.append(result.path)
         if _share_cores(capsules):
             environment.shared_cores.append(result.path)

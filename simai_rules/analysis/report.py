@@ -16,14 +16,18 @@ from simai_rules.analysis.environment import read_environment
 from simai_rules.analysis.figures.draw import draw_all
 from simai_rules.analysis.figures.style import Drawing, drawing_style
 from simai_rules.analysis.grid import Grid, following_axes, grids
+from simai_rules.analysis.kernels import kernel_table
 from simai_rules.analysis.recommendation import Verdict, headline, verdicts
 from simai_rules.analysis.results import PointResult, completeness
-from simai_rules.analysis.units import size_text, time_text
+from simai_rules.analysis.units import number_text, size_text, time_text
 from simai_rules.analysis.warnings import find_warnings
 from simai_rules.files import replacing
 from simai_rules.resources import shipped
 
-_OPERATIONS = ("write", "read", "wait", "poll", "delete", "compute", "train", "infer", "iteration", "init")
+_OPERATIONS = (
+    *("write", "read", "wait", "poll", "delete", "publish", "take", "compute", "barrier", "checkpoint"),
+    *("train", "infer", "iteration", "start", "init"),
+)
 
 
 def write_report(
@@ -67,13 +71,13 @@ def _content(
         "several_settings": len(settings) > 1,
         "size_text": size_text,
         "time_text": time_text,
+        "number_text": number_text,
         "completeness": completeness(results),
         "incomplete": [result for result in results if result.state != "done"],
         "warnings": find_warnings(results, environment, others),
-        "figures": [
-            {"title": each.title, "caption": each.caption, "svg": svg_text(each), "width": _width(each)}
-            for each in drawings
-        ],
+        "figures": [_figure(each) for each in drawings if not _of_kernels(each)],
+        "kernel_figures": [_figure(each) for each in drawings if _of_kernels(each)],
+        "kernels": kernel_table(results),
         "table": table_rows(results),
         "following": following_axes(results),
         "axes": _axes(results),
@@ -105,6 +109,19 @@ def _verdict_row(verdict: Verdict) -> dict[str, Any]:
             )
             for name, estimate in verdict.ranking
         },
+    }
+
+
+def _of_kernels(drawing: Drawing) -> bool:
+    return drawing.name.split("-")[0] == "kernels"
+
+
+def _figure(drawing: Drawing) -> dict[str, Any]:
+    return {
+        "title": drawing.title,
+        "caption": drawing.caption,
+        "svg": svg_text(drawing),
+        "width": _width(drawing),
     }
 
 

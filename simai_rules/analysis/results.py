@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 State = Literal["done", "failed", "missing"]
-COMPONENTS = ("simulation", "training")
 ITEM_BYTES = {"float16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
 
@@ -46,6 +45,11 @@ class PointResult:
         return axes_of(self.settings)
 
     @property
+    def components(self) -> tuple[str, ...]:
+        """The names of its components, as their files have them."""
+        return components_of(self.settings)
+
+    @property
     def backend(self) -> str:
         """The name of its backend."""
         return str(self.settings.get("backend", "unknown"))
@@ -54,6 +58,14 @@ class PointResult:
     def message_bytes(self) -> int:
         """Bytes of one message's array: elements times the size of one."""
         return int(self.settings.get("elements", 0)) * ITEM_BYTES.get(str(self.settings.get("dtype", "float32")), 4)
+
+
+def components_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the components that a point with these settings has."""
+    # None in points of older versions; a text where only the path of a point is known.
+    inference = settings.get("inference")
+    third = isinstance(inference, dict) and inference.get("ranks_per_node")
+    return ("simulation", "training", "inference") if third else ("simulation", "training")
 
 
 def axes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,11 +148,12 @@ def _read_point(root: Path, path: str, settings: dict[str, Any], wanted: dict[st
         return ended("failed", reason)
     if problem:
         return ended("failed", problem)
-    absent = [name for name in COMPONENTS if not (folder / f"{name}.parquet").exists()]
+    components = components_of(settings)
+    absent = [name for name in components if not (folder / f"{name}.parquet").exists()]
     if absent:
-        return ended("missing", _why_absent(folder, absent))
+        return ended("missing", _why_absent(folder, absent, components))
     try:
-        tables = {name: read_events(folder / f"{name}.parquet") for name in COMPONENTS}
+        tables = {name: read_events(folder / f"{name}.parquet") for name in components}
         _same_run(tables)
         rows = [row for table in tables.values() for row in rows_of(table, axes_of(settings))]
     except UnreadableEvents as error:
@@ -173,8 +186,8 @@ def root_cause(folder: Path) -> str:
     return min(failures)[1] if failures else ""
 
 
-def _why_absent(folder: Path, absent: Sequence[str]) -> str:
-    if len(absent) < len(COMPONENTS):
+def _why_absent(folder: Path, absent: Sequence[str], components: Sequence[str]) -> str:
+    if len(absent) < len(components):
         return f"not finished: no events of {' and '.join(absent)} yet"
     if (folder / "server.json").exists():
         return "running now, or killed without a word (its server.json is there, no events)"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simai_rules.analysis.summary import measured, numbers, words
+from simai_rules.analysis.summary import after_warmup, has_word, numbers, words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
 PARTS = (
     "compute",
+    "checkpoint",
+    "barrier",
     "train",
+    "infer",
     "serialize",
     "write transport",
     "wait",
     "read transport",
     "deserialize",
     "poll and delete",
+    "publish and take",
 )
-EXCHANGE = PARTS[2:]
+EXCHANGE = PARTS[PARTS.index("serialize") :]
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,19 @@ class Samples:
 
 
 def samples_of(tables: Mapping[str, pa.Table]) -> Samples:
-    """Collect the samples of a point from the events of its components (names `simulation` and `training`)."""
+    """Collect the samples of a point from the events of its components, by name: simulation, training, inference."""
     simulation, training = _Events(tables["simulation"]), _Events(tables["training"])
+    inference = [_Events(table) for name, table in tables.items() if name == "inference"]
     write, read = simulation.transfers("write"), training.transfers("read")
     per_write, per_read = 1e-9 / max(len(write.seconds), 1), 1e-9 / max(len(read.seconds), 1)
+    checkpoint = simulation.total("checkpoint", "duration_ns")
     parts = {
-        "compute": simulation.total("compute", "duration_ns") * per_write,
-        "train": (training.total("train", "duration_ns") + training.total("infer", "duration_ns")) * per_read,
+        # The kernels of a checkpoint are compute events inside of it.
+        "compute": max(simulation.total("compute", "duration_ns") - checkpoint, 0.0) * per_write,
+        "checkpoint": checkpoint * per_write,
+        "barrier": simulation.total("barrier", "duration_ns") * per_write,
+        "train": training.total("train", "duration_ns") * per_read,
+        "infer": sum(each.total("infer", "duration_ns") for each in (training, *inference)) * per_read,
         "serialize": simulation.total("write", "serialize_ns") * per_write,
         "write transport": simulation.total("write", "transport_ns") * per_write,
         # A training rank waits for its data, and before an iteration for the ranks that are still reading theirs.
@@ -71,6 +81,8 @@ def samples_of(tables: Mapping[str, pa.Table]) -> Samples:
         "deserialize": training.total("read", "deserialize_ns") * per_read,
         "poll and delete": simulation.total("poll", "duration_ns") * per_write
         + (training.total("poll", "duration_ns") + training.total("delete", "duration_ns")) * per_read,
+        "publish and take": training.total("publish", "duration_ns") * per_read
+        + sum(each.total(verb, "duration_ns") for each in inference for verb in ("take", "poll")) * per_read,
     }
     return Samples(write, read, parts)
 
@@ -81,10 +93,8 @@ class _Events:
     def __init__(self, table: pa.Table) -> None:
         self._table = table
         self._operation, self._operations = words(table, "operation")
-        status, states = words(table, "status")
-        self._chosen = measured(table)
-        if "ok" in states:
-            self._chosen &= status == states.index("ok")
+        # Events of before the first iteration belong to no snapshot.
+        self._chosen = after_warmup(table) & has_word(table, "status", "ok")
 
     def _of(self, operation: str, column: str) -> NDArray[np.int64]:
         code = self._operations.index(operation) if operation in self._operations else -1

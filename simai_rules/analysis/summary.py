@@ -3,7 +3,8 @@
 Columns (times in seconds, sizes in bytes):
 
 - backend, elements, nodes, repeat, the further axes of the sweep
-- component, operation, kernel; variant: `first` and `replaced` writes, `found` and `absent` polls
+- component, operation, kernel; variant: `first` and `replaced` writes, `found` and `absent` polls, `start` for kernels
+  that run once before the first iteration, `size 1`, `size 2`, … where a rank runs a kernel in several sizes
 - status: ok, stale (another rank's or step's data was read), torn (its digest differed), discarded (a write that
   found a stream's queue full); for a point without results one row with `failed` or `missing`, and why in `reason`
 - ranks: how many ranks have such an event; warmup_count: events of the warm-up, which nothing else here counts
@@ -13,6 +14,9 @@ Columns (times in seconds, sizes in bytes):
 - mean_serialize_s, mean_transport_s, mean_wait_s, mean_deserialize_s: the parts of a transfer
 - throughput_MBps: total bytes / total transfer time (serialize + transport + deserialize, without the waiting for the
   writer), in 1e6 bytes per second
+- calls: of a kernel, in all its iterations and ranks; median_call_s: the time of one
+- median_GFLOPps, p5_GFLOPps, p95_GFLOPps, slowest_rank_GFLOPps, median_GBps, …: what one rank achieves in an iteration,
+  over the iterations (see rates.py); null for a kernel without operations or bytes
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simai_rules.analysis import rates
 from simai_rules.files import replacing
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 _WORDS = ("component", "operation", "kernel", "variant", "status", "reason")
-_COUNTS = ("ranks", "warmup_count", "count", "total_bytes")
+_COUNTS = ("ranks", "warmup_count", "count", "total_bytes", "calls")
 _NUMBERS = (
     "nbytes",
     "mean_s",
@@ -48,8 +53,8 @@ _NUMBERS = (
     "mean_deserialize_s",
     "throughput_MBps",
 )
-COLUMNS = (*_WORDS, "ranks", "warmup_count", "count", "nbytes", "total_bytes", *_NUMBERS[1:])
-VARIANTS = ("", "first", "replaced", "found", "absent")
+COLUMNS = (*_WORDS, "ranks", "warmup_count", "count", "nbytes", "total_bytes", *_NUMBERS[1:], *rates.COLUMNS)
+VARIANTS = ("", "first", "replaced", "found", "absent", "start")
 
 
 def blank_row(axes: Mapping[str, Any], *, status: str, reason: str) -> Row:
@@ -84,15 +89,29 @@ def _flags(table: pa.Table, name: str) -> NDArray[np.int64]:
     return np.asarray(pc.fill_null(table.column(name).cast(pa.int8()), -1).to_numpy(), dtype=np.int64)
 
 
-def measured(table: pa.Table) -> NDArray[np.bool_]:
-    """Return which events count: those after the warm-up, and the start-up of a component, which is before any."""
+def has_word(table: pa.Table, name: str, *texts: str) -> NDArray[np.bool_]:
+    """Return in which rows a dictionary-encoded column has one of `texts`, shape (rows,)."""
     import numpy as np
 
-    phase, phases = words(table, "phase")
-    operation, operations = words(table, "operation")
-    after = np.isin(phase, [code for code, word in enumerate(phases) if word == "measured"])
-    start = np.isin(operation, [code for code, word in enumerate(operations) if word == "init"])
-    return np.asarray(after | start)
+    codes, found = words(table, name)
+    return np.asarray(np.isin(codes, [code for code, word in enumerate(found) if word in texts]))
+
+
+def after_warmup(table: pa.Table) -> NDArray[np.bool_]:
+    """Return which events come after the warm-up, shape (rows,)."""
+    return has_word(table, "phase", "measured")
+
+
+def _before_iterations(table: pa.Table) -> NDArray[np.bool_]:
+    """Return which events are kernels that run once, before the first iteration and in any case before the warm-up."""
+    once = has_word(table, "operation", "compute") & ~after_warmup(table)
+    chosen: NDArray[np.bool_] = once & (numbers(table, "iteration") < 0)
+    return chosen
+
+
+def measured(table: pa.Table) -> NDArray[np.bool_]:
+    """Return which events count: those after the warm-up, and what a component does once, which is before any."""
+    return after_warmup(table) | has_word(table, "operation", "init", "start") | _before_iterations(table)
 
 
 def rows_of(table: pa.Table, axes: Mapping[str, Any]) -> list[Row]:
@@ -103,28 +122,45 @@ def rows_of(table: pa.Table, axes: Mapping[str, Any]) -> list[Row]:
         return []
     replaced, found = _flags(table, "replaced"), _flags(table, "found")
     variant = np.where(replaced >= 0, replaced + 1, np.where(found >= 0, 4 - found, 0))
+    variant[_before_iterations(table)] = VARIANTS.index("start")
     named = {name: words(table, name) for name in ("component", "operation", "kernel", "status")}
     codes = [*(each[0] for each in named.values()), variant]
     group = np.ravel_multi_index(codes, [int(code.max()) + 1 for code in codes])
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     counts = measured(table)
     data = {
         name: numbers(table, name)
         for name in ("rank", "nbytes", "duration_ns", "serialize_ns", "transport_ns", "wait_ns", "deserialize_ns")
     }
+    computing = np.flatnonzero(has_word(table, "operation", "compute"))
+    size = np.zeros(len(group), np.int64)
+    kernels = _kernel_columns(table)
+    if kernels:
+        work = {name: column[computing] for name, column in (data | kernels).items()}
+        size[computing] = rates.sizes(work, group[computing])
+        group = group * (int(size.max()) + 1) + size
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     rows = []
     for members in np.split(order, starts[1:]):
         one = members[0]
         labels = {name: texts[code[one]] for name, (code, texts) in named.items()}
-        labels["variant"] = VARIANTS[variant[one]]
+        labels["variant"] = ", ".join(filter(None, (VARIANTS[variant[one]], f"size {size[one]}" if size[one] else "")))
         chosen = members[counts[members]]
         statistics = _statistics({name: column[chosen] for name, column in data.items()})
         row = {**axes, **dict.fromkeys(COLUMNS), **labels, "reason": "", **statistics}
+        if kernels:
+            row |= rates.kernel_rates({name: column[chosen] for name, column in (data | kernels).items()})
         row["ranks"] = len(np.unique(data["rank"][members]))
         row["warmup_count"] = len(members) - len(chosen)
         rows.append(row)
     return sorted(rows, key=lambda row: [str(row[name]) for name in ("operation", "kernel", "variant", "status")])
+
+
+def _kernel_columns(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """Return what the events say of kernels' calls; nothing where the file is of a version that did not note it."""
+    if not set(rates.EVENT_COLUMNS) <= set(table.column_names):
+        return {}
+    return {name: table.column(name).to_numpy() for name in rates.EVENT_COLUMNS}
 
 
 def _statistics(data: Mapping[str, NDArray[np.int64]]) -> Row:
@@ -166,7 +202,7 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
     fixed = {
         **dict.fromkeys(_WORDS, pa.string()),
         **dict.fromkeys(_COUNTS, pa.int64()),
-        **dict.fromkeys(_NUMBERS, pa.float64()),
+        **dict.fromkeys((*_NUMBERS, *rates.COLUMNS[1:]), pa.float64()),
     }
     axes = list(dict.fromkeys(name for row in rows for name in row if name not in fixed))
     columns = {name: _axis([row.get(name) for row in rows]) for name in axes}

@@ -29,6 +29,11 @@ def rate_text(megabytes_per_second: float) -> str:
     return f"{megabytes_per_second:.3g} MB/s"
 
 
+def number_text(value: float) -> str:
+    """Write a number with three digits, or as a whole one: 0.123, 45.6, 7,890."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
 def listing(items: list[str], most: int = 8) -> str:
     """Join items by commas, naming at most `most` of them and counting the rest."""
     shown = ", ".join(items[:most])

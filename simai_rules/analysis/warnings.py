@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from simai_rules.analysis.environment import Environment
+from simai_rules.analysis.fidelity import off_target
 from simai_rules.analysis.grid import exchanged, grids
+from simai_rules.analysis.kernels import slowed_kernels
 from simai_rules.analysis.results import PointResult
 from simai_rules.analysis.units import listing
 from simai_rules.config.messages import counted
 
 FEWEST_REPEATS = 6
-FARTHEST_OFF = 0.02
-"""Of a run_time: how far the mean of a component's iterations may be off it."""
 FEWEST_TRANSFERS = 20
 
 
@@ -25,7 +24,8 @@ def find_warnings(results: Sequence[PointResult], environment: Environment, othe
         *_bad_reads(results),
         *_discarded(results),
         *_few(results),
-        *_off_target(results),
+        *off_target(results),
+        *slowed_kernels(results),
         *_machine(results, environment),
     ]
     outdated = [result.path for result in results if result.outdated]
@@ -106,32 +106,6 @@ def _few(results: Sequence[PointResult]) -> list[str]:
             "iterations, or lower warmup."
         )
     return found
-
-
-def _off_target(results: Sequence[PointResult]) -> list[str]:
-    """Compare what kernels and training iterations took with the run_time that the config asks for."""
-    off: dict[str, list[float]] = {}
-    for result in results:
-        targets = _targets(result.settings)
-        for row in result.rows:
-            target = targets.get((str(row["component"]), str(row["operation"])))
-            if target and row["status"] == "ok" and row["mean_s"] and abs(row["mean_s"] / target - 1) > FARTHEST_OFF:
-                off.setdefault(str(row["component"]), []).append(row["mean_s"] / target - 1)
-    return [
-        f"In {counted(len(shares), 'point')} the {component} did not keep its run_time: its iterations were "
-        f"{min(shares):+.0%} to {max(shares):+.0%} off. Ranks that share cores, or other programs, do that."
-        for component, shares in sorted(off.items())
-    ]
-
-
-def _targets(settings: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """Return the run_time of a single kernel and of a training iteration, where the settings give a plain number."""
-    kernels = settings.get("simulation", {}).get("kernels", [])
-    times = {
-        ("simulation", "compute"): kernels[0].get("run_time") if len(kernels) == 1 else None,
-        ("training", "train"): settings.get("training", {}).get("run_time"),
-    }
-    return {key: float(time) for key, time in times.items() if isinstance(time, int | float)}
 
 
 def _machine(results: Sequence[PointResult], environment: Environment) -> list[str]:

@@ -14,10 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the point and write it."""
+    """Check the point, and here what its components need, and write it."""
+    from simai_rules.components.here import check_here
     from simai_rules.config.points import parse_point, point_json
     from simai_rules.files import write_json
 
     point = parse_point(args.config, "--config")
+    check_here(point)
     write_json(args.output, json.loads(point_json(point)))
     return 0

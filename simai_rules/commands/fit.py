@@ -14,6 +14,7 @@ describes, and says how far the distribution of its iteration times is from that
 
 _CHECK_S = 60.0
 _WHOLE_CORE = 0.98
+_FEW = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +47,17 @@ def run(args: argparse.Namespace) -> int:
     from simai_rules.fit.miniapp import run_miniapp
 
     log = read_log(args.log, column=args.column, skip=args.skip)
-    fits = fit(log.seconds)
+    fits = fit(log.seconds, log.resolution)
     low, middle, high = np.percentile(log.seconds, [2.5, 50, 97.5])
     print(
-        f"{args.log}: {log.kind}, {len(log.seconds)} iterations, median {middle:.4g} s, "
+        f"{args.log}: {log.kind}{f', {log.column}' if log.column else ''}, {len(log.seconds)} iterations, "
+        f"median {middle:.4g} s, "
         f"95 % between {low:.4g} s and {high:.4g} s"
     )
+    if len(log.seconds) < _FEW:
+        print(f"These are few: with fewer than {_FEW} iterations the shape of their distribution is hardly known.")
+    if args.skip and log.kind == "Darshan log":
+        print("--skip is for other logs: what comes before the first output of a Darshan log is left out anyway.")
     if log.written:
         print(f"Each of them ends with {log.written / 1e6:.4g} MB of output per rank.")
     for number, each in enumerate(fits):

@@ -8,7 +8,7 @@ from simai_rules.analysis.figures.draw import draw_all, save_all
 from simai_rules.analysis.results import completeness
 
 HELP = """Draw the figures from the events of all points, as SVG and PNG: throughput over message size, time per step,
-and the timeline of one point."""
+what the kernels achieved, and the timeline of one point."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

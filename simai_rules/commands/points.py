@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from simai_rules.commands.points_text import as_dict, print_table, summary, totals_of
     from simai_rules.commands.points_warnings import warnings
     from simai_rules.config.estimate import estimate
+    from simai_rules.config.import_paths import check_import_paths
     from simai_rules.config.profile import find_profile, load_with_profile
     from simai_rules.launch.placement import check_placements
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     profile = None if args.profile is None else find_profile(args.profile)
     experiment = load_with_profile(file, profile)
     check_placements(experiment.points.values())
+    check_import_paths(experiment.points.values(), file.absolute().parent)
     rows = [(point, estimate(point)) for point in experiment.points.values()]
     submission = None if profile is None else Submission(profile, list(experiment.points.values()))
     if args.json:

@@ -45,8 +45,10 @@ class KernelRun:
         self.collective = self.kernel.collective
         """Whether all ranks have to run it together: then they draw the same, and no imbalance tells them apart."""
         self._by_time = config.run_time is not None
+        self._owed = 0.0
+        """Calls."""
         amount = config.run_time or config.run_count or 1.0
-        self._claim = claim
+        self._comm, self._claim = comm, claim
         self._factor = 1.0 if self.collective else factor
         self._sampler = Sampler(amount, generator(seed, repeat, 0 if self.collective else rank, f"{purpose} amounts"))
         self.flops, self.nbytes = self.kernel.flops(), self.kernel.nbytes()
@@ -74,7 +76,11 @@ class KernelRun:
         return self._pace.for_time(seconds, self.kernel.agree_least(self._pace.fitting(seconds)))
 
     def _by_count(self, amount: float) -> Paced:
-        return self._pace.for_count(round(amount))
+        """Run whole calls; what is left of the amount counts for the next iteration, so that the mean is kept."""
+        owed = self._owed + amount
+        calls = max(0, round(owed))
+        self._owed = owed - calls
+        return self._pace.for_count(calls)
 
     def _too_long(self, call: float, target: float) -> UserError:
         size = list(self.config.data_size)
@@ -97,7 +103,7 @@ class KernelRun:
                 smaller = KernelConfig.model_validate(self.config.model_dump() | {"data_size": size})
             except ValidationError:  # too small for this kernel
                 return None
-            kernel = make(smaller, generator(*self._random), claim=self._claim)
+            kernel = make(smaller, generator(*self._random), self._comm, self._claim)
             pace = Pace(kernel, self._too_long)
             pace.calibrate(calls=5)
             kernel.close()

@@ -31,8 +31,13 @@ class Learner:
         self._device = device
         self.net = net.to(device)
         """The net itself, without what distributes it."""
-        # The buffers of our own nets never change.
-        self._distributed = group.distribute(self.net, device, share_buffers=config.by_import_path)
+        own = config.by_import_path
+        self._distributed = group.distribute(
+            self.net,
+            device,
+            share_buffers=own,  # those of our nets never change
+            some_unused=own and not group.alone and _leaves_some_unused(self.net, config, device),
+        )
         trained = [weight for weight in self.net.parameters() if weight.requires_grad]
         self._optimizer = _OPTIMIZERS[config.optimizer](trained, lr=config.learning_rate) if trained else None
         self._criterion = _LOSSES[config.loss]()
@@ -41,6 +46,8 @@ class Learner:
         # The gradients of float16 would be too small for its range without being scaled.
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self._loss: Tensor | None = None
+        self._what = f"{config.name} with batch_size {config.batch_size}"
+        self._others = "" if group.alone else " Where another rank has failed, its own message says why."
 
     @property
     def loss(self) -> float | None:
@@ -48,28 +55,63 @@ class Learner:
         return None if self._loss is None else float(self._loss)
 
     def step(self, inputs: Tensor, targets: Tensor) -> None:
-        """Take an optimizer step; raises UserError where there is nothing to train."""
+        """Take an optimizer step; raises UserError where there is nothing to train, or torch cannot do it."""
         if self._optimizer is None:
             raise UserError("The model has no weights to train: either it has none, or model.frozen names all of them.")
         if not self._distributed.training:
             self._distributed.train()
         self._optimizer.zero_grad(set_to_none=True)
-        with self._precision():
-            loss = self._criterion(self._distributed(inputs), targets)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        try:
+            with self._precision():
+                loss = self._criterion(self._distributed(inputs), targets)
+            self._scaler.scale(loss).backward()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            wait_for(self._device)
+        except (RuntimeError, MemoryError) as error:
+            raise self._failed("A training step", error) from error
         self._loss = loss.detach()
-        wait_for(self._device)
 
     def infer(self, inputs: Tensor) -> Tensor:
-        """Return what the net makes of `inputs`."""
+        """Return what the net makes of `inputs`; raises UserError where torch cannot do it."""
         if self.net.training:
             self.net.eval()  # no dropout, and a batch norm's means stay
-        with torch.inference_mode(), self._precision():
-            result: Tensor = self.net(inputs)
-        wait_for(self._device)
+        try:
+            with torch.inference_mode(), self._precision():
+                result: Tensor = self.net(inputs)
+            wait_for(self._device)
+        except (RuntimeError, MemoryError) as error:
+            raise self._failed("An inference", error) from error
         return result
+
+    def _failed(self, what: str, error: Exception) -> UserError:
+        return UserError(
+            f"{what} of {self._what} on {self._device} failed ({_text(error)}). "
+            "Where memory is short, lower model.batch_size or the model's sizes; where model.name is an import path, "
+            f"see the class.{self._others}"
+        )
 
     def _precision(self) -> Any:
         return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _leaves_some_unused(net: nn.Module, config: ModelConfig, device: torch.device) -> bool:
+    """Say whether weights to be trained have no part in the result: DDP would wait for their gradients.
+
+    What fails here is told by the first step.
+    """
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            net(torch.zeros(2, *config.input_shape, device=device)).float().sum().backward()
+    except RuntimeError:
+        return False
+    unused = any(weight.requires_grad and weight.grad is None for weight in net.parameters())
+    net.zero_grad(set_to_none=True)
+    for name, buffer in net.named_buffers():  # such as the means of a batch norm
+        buffer.copy_(buffers[name])
+    return unused

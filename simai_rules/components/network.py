@@ -18,11 +18,12 @@ from simai_rules.errors import UserError
 def build(config: ModelConfig, seed: int) -> nn.Module:
     """Return the net that `config` describes, in main memory; what is drawn for it depends on `seed` only.
 
-    Raises UserError where the import path, the file of weights or a name in `frozen` leads nowhere.
+    Raises UserError where the import path, the file of weights or a name in `frozen` leads nowhere, or the net is too
+    large for the memory.
     """
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         torch.manual_seed(seed)
-        net = NETS[config.name](config) if config.name in NETS else _imported(config)
+        net = _by_name(config) if config.name in NETS else _imported(config)
     if config.weights:
         load(net, read_weights(config.weights), config.weights)
     _freeze(net, config.frozen)
@@ -52,6 +53,16 @@ NETS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 }
 
 
+def _by_name(config: ModelConfig) -> nn.Module:
+    try:
+        return NETS[config.name](config)
+    except (RuntimeError, MemoryError) as error:
+        raise UserError(
+            f"The {config.name} cannot be made ({type(error).__name__}: {' '.join(str(error).split())}). Where "
+            "memory is short, lower model.features, model.hidden, model.outputs or model.shape."
+        ) from error
+
+
 def _imported(config: ModelConfig) -> nn.Module:
     """Make the user's net and try it on one sample, so that what does not fit is known before anything is coupled."""
     module, _, name = config.name.partition(":")
@@ -59,7 +70,7 @@ def _imported(config: ModelConfig) -> nn.Module:
         found = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"model.name is {config.name}, but that cannot be imported ({type(error).__name__}: {error}). The module "
             "has to be installed in the environment of the ranks, or lie in a folder of PYTHONPATH or in the one that "
@@ -69,7 +80,7 @@ def _imported(config: ModelConfig) -> nn.Module:
         raise UserError(f"model.name is {config.name}, which is no class derived from torch.nn.Module.")
     try:
         net = found(**config.options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"{config.name} cannot be made with model.options {config.options}: {type(error).__name__}: {error}"
         ) from error
@@ -83,7 +94,9 @@ def _imported(config: ModelConfig) -> nn.Module:
             f"{type(error).__name__}: {error}"
         ) from error
     net.train(training)
-    shape = tuple(getattr(result, "shape", ()))
+    if not isinstance(result, torch.Tensor):
+        raise UserError(f"{config.name} returns a {type(result).__name__}; it has to return one array, a torch.Tensor.")
+    shape = tuple(result.shape)
     if shape != (2, *config.target_shape):
         raise UserError(
             f"{config.name} makes of two samples an array of shape {list(shape)}, but model.targets say "

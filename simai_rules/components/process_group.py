@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -46,15 +47,20 @@ class ProcessGroup:
             timeout=timedelta(seconds=timeout),
         )
 
-    def distribute(self, net: nn.Module, device: torch.device, *, share_buffers: bool) -> nn.Module:
+    def distribute(self, net: nn.Module, device: torch.device, *, share_buffers: bool, some_unused: bool) -> nn.Module:
         """Return `net` with gradients that are averaged over the ranks, starting from rank 0's weights.
 
-        share_buffers: rank 0's buffers, such as a batch norm's means, are those of all in each step.
+        share_buffers: rank 0's buffers, such as a batch norm's means, are those of all in each step. some_unused: not
+        every weight has a gradient in each step.
         """
         if self.alone or not any(weight.requires_grad for weight in net.parameters()):
             return net
         ids = None if device.type == "cpu" else [device]
-        return nn.parallel.DistributedDataParallel(net, device_ids=ids, broadcast_buffers=share_buffers)
+        distributed = nn.parallel.DistributedDataParallel
+        # As newer versions of torch call it, which warn of the old name.
+        named = "forward_sync_buffers" in signature(distributed).parameters
+        buffers = {"forward_sync_buffers" if named else "broadcast_buffers": share_buffers}
+        return distributed(net, device_ids=ids, find_unused_parameters=some_unused, **buffers)
 
     def least(self, value: int) -> int:
         """Return the least `value` of all ranks; all of them have to call it."""

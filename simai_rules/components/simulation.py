@@ -125,7 +125,7 @@ class Simulation(Component):
         Its mix, start, checkpoint, imbalance and barrier take the place of those that are there. Raises UserError with
         every reason why a kernel cannot be made here, before any of them is.
         """
-        check_kernels(config.all_kernels(), 1 if self._comm is None else self._comm.Get_size())
+        check_kernels(config.all_kernels(), self._comm)
         self._factor = factor_of(config.imbalance, seed=self._seed, repeat=self._repeat, rank=self.rank)
         self._barrier = config.barrier
         before = self._phases.steps

@@ -66,6 +66,8 @@ def load(net: nn.Module, arrays: Mapping[str, Any], source: str) -> None:
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        if given and all(name.startswith("module.") for name in given):
+            more += " (they were saved with DDP around the net: save net.module.state_dict())"
         raise UserError(
             f"The weights of {source} are not those of this model: {'; '.join(problems[:3])}{more}. Give both the same "
             "name, features, hidden and shape."

@@ -28,10 +28,14 @@ IoName = Literal["WriteSingleRank", "WriteNonMPI", "WriteWithMPI", "ReadNonMPI",
 CommName = Literal["AllReduce", "AllGather", "Bcast", "ReduceScatter", "AllToAll", "Halo", "Ring"]
 CopyName = Literal["CopyHostToDevice", "CopyDeviceToHost", "CopyDeviceToDevice"]
 KernelName = Literal[ComputeName, IoName, CommName, CopyName]
-KernelDtype = Literal["float32", "float64", "complex64", "complex128"]
+KernelDtype = Literal["float32", "float64", "complex64", "complex128", "float16", "bfloat16"]
+HALF = ("float16", "bfloat16")
 
 COMPUTE, IO, COMM, COPY = (frozenset(get_args(names)) for names in (ComputeName, IoName, CommName, CopyName))
 SHARED_FILE = frozenset(("WriteWithMPI", "ReadWithMPI"))
+# What is done in 16 bits indeed, and on GPUs of CuPy alone: it converts the operands of batches of products, and numpy
+# those of everything, to float32.
+IN_HALF = COPY | {"MatMulSimple2D"}
 _NAMES = get_args(KernelName)
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -99,7 +103,8 @@ class KernelConfig(Strict):
         Says("cpu, cuda, xpu, cuda:1, xpu:1, … or sycl-cpu"),
     ] = "cpu"
     """Where the operands are: cpu (numpy), cuda (CuPy, NVIDIA and AMD GPUs), xpu (dpnp, Intel GPUs), or sycl-cpu, the
-    CPU as dpnp sees it. A number counts the GPUs that the rank may use."""
+    CPU as dpnp sees it. A number counts the GPUs that the rank may use; without one, the ranks of a node take one after
+    another of those that they see."""
     ufunc: str = "sin"
     """InplaceCompute only: the numpy function that is applied."""
     folder: Annotated[str, Field(min_length=1)] | None = None
@@ -129,7 +134,10 @@ class KernelConfig(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "KernelConfig":
-        checks = (self._wrong_length, self._wrong_shape, self._wrong_ufunc, self._wrong_options, self._wrong_place)
+        checks = (
+            *(self._wrong_length, self._wrong_shape, self._wrong_dtype, self._wrong_ufunc),
+            *(self._wrong_options, self._wrong_place),
+        )
         problems = [problem for check in checks for problem in check()]
         if problems:
             raise ValueError("; ".join(problems))
@@ -151,6 +159,11 @@ class KernelConfig(Strict):
             yield f"data_size {size} is [rows, nonzeros per row], and a row of this square matrix has {size[0]} places"
         if self.chunks and (len(self.chunks) != len(size) or any(map(int.__gt__, self.chunks, size))):
             yield f"chunks {self.chunks} do not fit into data_size {size}"
+
+    def _wrong_dtype(self) -> Iterable[str]:
+        if self.dtype in HALF and not self.own and not (self.name in IN_HALF and self.device.startswith("cuda")):
+            lack = "numpy and dpnp have none" if self.dtype == "bfloat16" else "numpy goes by way of float32"
+            yield f"dtype {self.dtype} is for MatMulSimple2D and the copies, on device cuda ({lack}); take float32"
 
     def _wrong_ufunc(self) -> Iterable[str]:
         allowed = UFUNCS if self.dtype.startswith("complex") else tuple(sorted(UFUNCS + REAL_ONLY_UFUNCS))

@@ -82,7 +82,7 @@ class SimulationConfig(ComponentConfig):
 
     def wrong_for(self, ranks: int) -> str:
         """Return what cannot be divided among so many ranks, or ""."""
-        problems = [problem for kernel in self.all_kernels() if (problem := undivided(kernel, ranks))]
+        problems = [f"simulation: kernel {text}" for kernel in self.all_kernels() if (text := undivided(kernel, ranks))]
         return "; ".join(dict.fromkeys([*problems, *filter(None, [self._wrong_imbalance(ranks)])]))
 
     def _wrong_imbalance(self, ranks: int) -> str:

@@ -7,10 +7,11 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from simai_rules.doctor.finding import Finding, answer, first_line, last_line
+from simai_rules.doctor.finding import Finding, answer, first_line, last_line, pip
 
 _TORCH = """
 import json, torch
@@ -23,14 +24,17 @@ print(f"torch {torch.__version__}: " + (text or f"the CPU alone{', though built 
 """
 _ARRAYS = {
     "CuPy": "import cupy; n = cupy.cuda.runtime.getDeviceCount(); print(f'cupy {cupy.__version__}: {n} GPUs')",
-    "dpnp": "import dpctl; print('dpctl ' + dpctl.__version__ + ': ' + ', '.join(d.name for d in dpctl.get_devices()))",
+    "dpnp": (
+        "import dpctl; import sys; names = [d.name for d in dpctl.get_devices(device_type='gpu')]; "
+        "print('dpctl ' + dpctl.__version__ + ': ' + (', '.join(names) or 'no GPU')); sys.exit(not names)"
+    ),
 }
-_INDEXES = {
-    "NVIDIA": "pip install torch",
-    "AMD": "pip install torch --index-url https://download.pytorch.org/whl/rocm6.4",
-    "Intel": "pip install torch --index-url https://download.pytorch.org/whl/xpu",
-}
-_PACKAGES = {"NVIDIA": ("CuPy", "cupy-cuda12x"), "AMD": ("CuPy", "cupy-rocm-5-0"), "Intel": ("dpnp", "dpnp")}
+_INDEX = " --index-url https://download.pytorch.org/whl/"
+_INDEXES = {"NVIDIA": "", "AMD": f"{_INDEX}rocm6.4", "Intel": f"{_INDEX}xpu"}
+"""Where torch's wheels for the GPUs of a maker are; pip's own index has those for NVIDIA's."""
+_OLD_DRIVER = f"{_INDEX}cu126"
+_CUDA_13 = 580
+"""The first NVIDIA driver for CUDA 13: docs.nvidia.com, CUDA Toolkit Release Notes."""
 
 
 def look() -> Iterator[Finding]:
@@ -43,7 +47,7 @@ def look() -> Iterator[Finding]:
     yield Finding("GPU", "ok", text) if gpus else Finding("GPU", "missing", "none seen on this node")
     yield _torch(gpus)
     for maker in gpus:
-        yield _arrays(*_PACKAGES[maker])
+        yield _arrays("dpnp" if maker == "Intel" else "CuPy", _package(maker))
 
 
 def _gpus() -> dict[str, str]:
@@ -56,22 +60,29 @@ def _gpus() -> dict[str, str]:
         found["NVIDIA"] = ", ".join(line.strip() for line in lines)
     if Path("/dev/kfd").exists():
         found["AMD"] = "/dev/kfd"
-    vendors = [file.read_text().strip() for file in Path("/sys/class/drm").glob("renderD*/device/vendor")]
-    intel = vendors.count("0x8086")
+    intel = 0
+    for file in Path("/sys/class/drm").glob("renderD*/device/vendor"):
+        with suppress(OSError):
+            intel += file.read_text().strip() == "0x8086"
     if intel:
         found["Intel"] = f"{intel} render nodes"
     return found
 
 
 def _torch(gpus: dict[str, str]) -> Finding:
-    remedy = next((_INDEXES[maker] for maker in gpus), "pip install 'simai-rules[torch]'")
+    index = next((_INDEXES[maker] for maker in gpus), "")
     if not _installed("torch"):
-        return Finding("torch", "missing", "not installed; a training needs it", remedy)
+        get = pip(f"install torch{index}" if index else "install 'simai-rules[torch]'")
+        return Finding("torch", "wrong", "not installed; every training needs it", get)
+    # pip would leave what is installed as it is.
+    again = f"{pip('uninstall -y torch')} && {pip('install torch')}"
     code, text = answer([sys.executable, "-c", _TORCH])
     if code:
-        return Finding("torch", "wrong", f"cannot be used: {last_line(text)}", remedy)
+        return Finding("torch", "wrong", f"cannot be used: {last_line(text)}", again + index)
     if gpus and "the CPU alone" in text:
-        return Finding("torch", "wrong", f"{text}, although there are GPUs here", remedy)
+        older = "NVIDIA" in gpus and "though built for CUDA" in text
+        seen = f"{text}, although there are GPUs here" + (" (with a driver older than that CUDA?)" if older else "")
+        return Finding("torch", "wrong", seen, again + (_OLD_DRIVER if older else index))
     return Finding("torch", "ok", text)
 
 
@@ -79,7 +90,32 @@ def _arrays(name: str, package: str) -> Finding:
     code, text = answer([sys.executable, "-c", _ARRAYS[name]])
     if code == 0:
         return Finding(name, "ok", first_line(text))
-    return Finding(name, "missing", f"kernels cannot use the GPU: {last_line(text)}", f"pip install {package}")
+    get = package if " " in package else pip(f"install '{package}'")
+    if name == "CuPy" and "No module named" not in text:  # one for another CUDA: two of them do not go together
+        installed = [other for other in ("cupy-cuda12x", "cupy-cuda13x", "cupy") if _installed(other)]
+        get = f"{pip('uninstall -y ' + ' '.join(installed))} && {get}" if installed else get
+    return Finding(name, "missing", f"kernels cannot use the GPU: {last_line(text)}", get)
+
+
+def _package(maker: str) -> str:
+    """Return the package, or the command, that makes the GPUs of `maker` usable for kernels."""
+    if maker == "Intel":
+        return "dpnp"
+    if maker == "NVIDIA":
+        return "cupy-cuda13x[ctk]" if _nvidia_driver() >= _CUDA_13 else "cupy-cuda12x[ctk]"
+    with suppress(OSError):
+        if Path("/opt/rocm/.info/version").read_text().startswith("7."):
+            return "cupy-rocm-7-0"
+    # docs.cupy.dev/en/stable/install.html: there are no wheels for other versions.
+    source = "CUPY_INSTALL_USE_HIP=1 ROCM_HOME=/opt/rocm HCC_AMDGPU_TARGET=$(rocm_agent_enumerator | tail -1)"
+    return f"{source} {pip('install cupy')}"
+
+
+def _nvidia_driver() -> int:
+    """Return the first number of the driver's version, 0 where it is not known."""
+    _, text = answer(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+    number = text.partition(".")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def _installed(package: str) -> bool:
@@ -101,4 +137,5 @@ def _processor() -> str:
 def room(folder: Path) -> str:
     """Return how much room `folder` has, in words."""
     usage = shutil.disk_usage(folder)
-    return f"{usage.free / 2**30:.1f} of {usage.total / 2**30:.1f} GiB free"
+    unit, name = (2**30, "GiB") if usage.total >= 2**30 else (2**20, "MiB")
+    return f"{usage.free / unit:.1f} of {usage.total / unit:.1f} {name} free"

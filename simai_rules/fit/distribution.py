@@ -58,12 +58,13 @@ class Fit:
             return np.asarray(until[np.searchsorted(np.asarray(self.values), times, side="right")])
         if self.kind == "constant" or self.sigma == 0:
             return (times >= self.median).astype(np.float64)
-        z = np.log(times / self.median) / self.sigma
+        with np.errstate(divide="ignore"):  # a time of 0 has the probability 0
+            z = np.log(times / self.median) / self.sigma
         return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
 
 
-def fit(times: Times) -> list[Fit]:
-    """Return the distributions fitted to `times`, the chosen one first.
+def fit(times: Times, resolution: float = 0.0) -> list[Fit]:
+    """Return the distributions fitted to `times`, the chosen one first. resolution: what their last digit stands for.
 
     Constant where the times hardly differ; else the lognormal or the histogram, by their distance from times that they
     have not seen.
@@ -71,7 +72,7 @@ def fit(times: Times) -> list[Fit]:
     kinds: list[Kind] = ["lognormal", "constant"]
     if len(times) >= _LEAST_FOR_HISTOGRAM:
         kinds.append("histogram")
-    fits = {kind: _fit(kind, times, _held_out(kind, times)) for kind in kinds}
+    fits = {kind: _fit(kind, times, _held_out(kind, times, resolution)) for kind in kinds}
     median = fits["constant"].median
     if float(np.abs(times - median).mean()) < _CONSTANT * median:
         chosen: Kind = "constant"
@@ -99,17 +100,23 @@ def chance_distance(first: int, second: int) -> float:
     return 1.358 * math.sqrt((first + second) / (first * second))
 
 
-def distance_to(times: Times, fitted: Fit) -> float:
-    """Return the Kolmogorov-Smirnov distance of a sample to a distribution."""
+def distance_to(times: Times, fitted: Fit, resolution: float = 0.0) -> float:
+    """Return the Kolmogorov-Smirnov distance of a sample to a distribution.
+
+    Where the sample is rounded to a `resolution`, it is the distance to the distribution rounded alike: a smooth one
+    would look far from it otherwise, and a histogram, which has the rounding in it, would not.
+    """
     ordered = np.sort(times)
     count = len(ordered)
     if fitted.kind == "histogram":  # which jumps at its values, too
         places = np.concatenate([ordered, np.asarray(fitted.values)])
         share = np.searchsorted(ordered, places, side="right") / count
         return float(np.abs(share - fitted.cdf(places)).max())
-    below = fitted.cdf(np.nextafter(ordered, 0))  # the limit from the left, where a constant jumps
-    above = np.arange(1, count + 1) / count - fitted.cdf(ordered)
-    return float(max(above.max(), (below - np.arange(count) / count).max(), 0.0))
+    # Up to where a time would be written as this one, and from where; the limit from the left, where a constant jumps.
+    until, since = ordered + resolution / 2, np.nextafter(ordered - resolution / 2, 0)
+    above = np.searchsorted(ordered, ordered, side="right") / count - fitted.cdf(until)
+    below = fitted.cdf(np.maximum(since, 0.0)) - np.searchsorted(ordered, ordered, side="left") / count
+    return float(max(above.max(), below.max(), 0.0))
 
 
 def _fit(kind: Kind, times: Times, distance: float) -> Fit:
@@ -124,13 +131,13 @@ def _fit(kind: Kind, times: Times, distance: float) -> Fit:
     return Fit(kind, distance, float(np.median(times)), values=values, shares=shares)
 
 
-def _held_out(kind: Kind, times: Times) -> float:
+def _held_out(kind: Kind, times: Times, resolution: float) -> float:
     if len(times) < 4:
-        return distance_to(times, _fit(kind, times, 0.0))
+        return distance_to(times, _fit(kind, times, 0.0), resolution)
     mixed = np.random.default_rng(0).permutation(times)
     half = len(times) // 2
     ways = [(mixed[:half], mixed[half:]), (mixed[half:], mixed[:half])]
-    return sum(distance_to(unseen, _fit(kind, seen, 0.0)) for seen, unseen in ways) / 2
+    return sum(distance_to(unseen, _fit(kind, seen, 0.0), resolution) for seen, unseen in ways) / 2
 
 
 def _rounded(value: float) -> float:

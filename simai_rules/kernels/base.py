@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simai_rules.config.kernels import KernelConfig, undivided
-from simai_rules.errors import UserError
+from simai_rules.errors import MissingProgram, UserError
 from simai_rules.kernels.devices.device import Device
 
 HostArray = NDArray[Any]
@@ -41,8 +41,8 @@ class Setup:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The config's dtype."""
-        return np.dtype(self.config.dtype)
+        """The config's dtype; raises MissingProgram for bfloat16 without the package that has it."""
+        return dtype_of(self.config)
 
     @property
     def rank(self) -> int:
@@ -70,6 +70,8 @@ class Kernel(ABC):
     """
 
     collective = False
+    first_rank_only = False
+    """Whether the other ranks hold no operands."""
 
     def __init__(self, setup: Setup, *, prepare: bool = True) -> None:
         self.name: str = setup.config.name
@@ -88,10 +90,13 @@ class Kernel(ABC):
 
     def __call__(self) -> None:
         """Do the work once; on a device, wait until it is done, and add what it took there to device_ns."""
-        if self._host:
-            self.work()
-        else:
-            self.device_ns += self.device.timed(self.work)
+        try:
+            if self._host:
+                self.work()
+            else:
+                self.device_ns += self.device.timed(self.work)
+        except self.device.no_room as error:
+            raise used_up(self.name, self.device, error) from error
 
     def _check(self, setup: Setup) -> None:
         if problem := undivided(setup.config, self.ranks):
@@ -100,11 +105,10 @@ class Kernel(ABC):
             raise UserError(f"kernel {self.name}: {reason}.")
         there = self.device.memory()
         if self.memory() > there:
-            where = "this node" if self._host else f"device {self.device.name}"
             raise UserError(
                 f"kernel {self.name}: its operands with data_size {list(self.shape)} of {self.dtype} take "
-                f"{self.memory() / 1e9:.3g} GB, but {where} has {there / 1e9:.3g} GB of memory. Give a smaller "
-                "data_size."
+                f"{self.memory() / 1e9:.3g} GB, but {self.device.place} has {there / 1e9:.3g} GB of memory left. Give "
+                "a smaller data_size."
             )
 
     @abstractmethod
@@ -139,16 +143,42 @@ class Kernel(ABC):
         """Remove what the kernel made outside of this process's memory."""
 
 
+def used_up(name: str, device: Device, error: Exception) -> UserError:
+    """Return the error for a kernel that a device has no memory for, or for the work area of a call."""
+    return UserError(
+        f"kernel {name}: the memory of {device.place} is used up ({error}). Give a smaller data_size, or put fewer "
+        "ranks on it."
+    )
+
+
 def filled(
     shape: tuple[int, ...], dtype: np.dtype[Any], rng: np.random.Generator, low: float = -1.0, high: float = 1.0
 ) -> HostArray:
-    """Return a new array of `shape` whose (real and imaginary) parts are uniform in [low, high)."""
+    """Return a new array of `shape` whose (real and imaginary) parts are uniform in [low, high].
+
+    They are below `high` but for rounding: of 1 - 2^-25, the largest of float32 in [0.5, 1), to 1.
+    """
+    if dtype.itemsize == 2:  # numpy draws no shorter ones
+        return filled(shape, np.dtype(np.float32), rng, low, high).astype(dtype)
     values = np.empty(shape, dtype)
     parts = real_parts(values)
     rng.random(out=parts, dtype=parts.dtype.type)
     parts *= high - low
     parts += low
     return values
+
+
+def dtype_of(config: KernelConfig) -> np.dtype[Any]:
+    """Return the dtype of `config`; raises MissingProgram for bfloat16 where ml_dtypes, which has it, is missing."""
+    if config.dtype == "bfloat16":
+        try:
+            import ml_dtypes  # noqa: F401 - it gives numpy the name
+        except ImportError as error:
+            raise MissingProgram(
+                f"kernel {config.name}: dtype bfloat16 needs the package ml_dtypes, which cannot be loaded ({error}): "
+                "pip install ml_dtypes. CuPy 14 multiplies such matrices with it."
+            ) from error
+    return np.dtype(config.dtype)
 
 
 def real_parts(values: Any) -> Any:

@@ -9,8 +9,9 @@ from simai_rules.kernels.base import Kernel, Setup, filled
 class InplaceCompute(Kernel):
     """y = f(x) with a numpy function f of one argument (`ufunc`), written into an existing y; N elements each.
 
-    x stays as it was filled, uniform in [0.5, 1) (for arccosh in [1, 2)). A function that is applied to its own result
-    again and again would run into infinities (exp), denormals or a fixed point (sqrt, sin), whose cost is another one.
+    x stays as it was filled, uniform in [0.5, 0.95) (for arccosh in [1, 1.9)), below 1 for the sake of arctanh. A
+    function that is applied to its own result again and again would run into infinities (exp), denormals or a fixed
+    point (sqrt, sin), whose cost is another one.
 
     y has the type that the function gives: real for abs of complex numbers.
 
@@ -29,7 +30,7 @@ class InplaceCompute(Kernel):
     def _prepare(self, setup: Setup) -> None:
         self._function = getattr(self.device.module, setup.config.ufunc)
         low = 1.0 if setup.config.ufunc == "arccosh" else 0.5
-        self.x = self.device.array(filled(self.shape, self.dtype, setup.rng, low, 2 * low))
+        self.x = self.device.array(filled(self.shape, self.dtype, setup.rng, low, 1.9 * low))
         self.y = self.device.zeros(self.shape, self._function(self.x[..., :1]).dtype)
 
     def work(self) -> None:
@@ -79,5 +80,5 @@ class GenerateRandomNumber(Kernel):
         return self.size * self.dtype.itemsize
 
     def memory(self) -> int:
-        """The numbers."""
-        return self.size * self.dtype.itemsize
+        """The numbers; on a device they are made in a new array while the last one is there."""
+        return (1 if self._host else 2) * self.size * self.dtype.itemsize

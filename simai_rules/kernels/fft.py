@@ -40,5 +40,8 @@ class FFT(Kernel):
         return 2 * self.dtype.itemsize * self.size * len(self.shape)
 
     def memory(self) -> int:
-        """Of x and its transform, which are equally large (of a real one half is kept)."""
-        return 2 * self.size * self.dtype.itemsize
+        """Of x and its transform, which are equally large (of a real one half is kept).
+
+        CuPy makes each transform in a new array while the last one is there, with a work area as large.
+        """
+        return (2 if self._host else 4) * self.size * self.dtype.itemsize

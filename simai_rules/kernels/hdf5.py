@@ -108,6 +108,12 @@ class Hdf5:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
+        if sync:  # the file's entry in its folder too: without it, a new file is lost with all its data
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:

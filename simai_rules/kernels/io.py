@@ -89,6 +89,11 @@ class WriteSingleRank(WriteNonMPI):
     flops: 0; bytes: N·itemsize on rank 0, N = product of data_size; else 0.
     """
 
+    first_rank_only = True
+
+    def _own_shape(self) -> tuple[int, ...]:
+        return self.shape if self.rank == 0 else (0,)
+
     def work(self) -> None:
         """Write once, on rank 0."""
         if self.rank == 0:
@@ -96,7 +101,7 @@ class WriteSingleRank(WriteNonMPI):
 
     def nbytes(self) -> int:
         """N·itemsize on rank 0, else 0."""
-        return self.values.nbytes if self.rank == 0 else 0
+        return self.values.nbytes
 
 
 class WriteWithMPI(_SharedFile):

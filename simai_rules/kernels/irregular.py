@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from simai_rules.errors import UserError
 from simai_rules.kernels.base import Kernel, Setup, filled
 
 _INDEX = np.dtype(np.int64)
@@ -52,8 +53,16 @@ class SpMV(Kernel):
     numpy and dpnp make three passes (gather, product, sum of each row), CuPy has cuSPARSE's product.
 
     flops: 2·nz with nz = rows·k (complex: 8·nz); bytes: nz·(8 + 2·itemsize) + rows·itemsize (read columns, values and
-    gathered x, write y): the least, without the passes between.
+    gathered x, write y): the least, without the passes between. With CuPy a column takes 4 bytes, not 8.
     """
+
+    def _check(self, setup: Setup) -> None:
+        super()._check(setup)
+        if self.device.column_itemsize == 4 and self.size >= 2**31:
+            raise UserError(
+                f"kernel SpMV: data_size {list(self.shape)} has {self.size} nonzeros, but CuPy's sparse matrices "
+                f"number them with 32 bits. Give less than {2**31}."
+            )
 
     def _prepare(self, setup: Setup) -> None:
         rows, k = self.shape
@@ -75,8 +84,9 @@ class SpMV(Kernel):
         return (8.0 if self.complex else 2.0) * self.size
 
     def nbytes(self) -> int:
-        """nz·(8 + 2·itemsize) + rows·itemsize."""
-        return self.size * (_INDEX.itemsize + 2 * self.dtype.itemsize) + self.shape[0] * self.dtype.itemsize
+        """nz·(8 + 2·itemsize) + rows·itemsize; with CuPy 4 in place of 8."""
+        each = self.device.column_itemsize + 2 * self.dtype.itemsize
+        return self.size * each + self.shape[0] * self.dtype.itemsize
 
     def memory(self) -> int:
         """Columns, values, products, row starts, x and y."""

@@ -18,6 +18,7 @@ looked for where Python looks, and in the folder that the run was started in.
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -36,7 +37,7 @@ def find(path: str) -> Callable[[Setup], Any]:
     try:
         found: Any = import_module(module)
         where = getattr(found, "__file__", module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a program that is no module may end when it is imported
         cause = f"{type(error).__name__}: {error}"
         raise UserError(
             f"kernel {path}: module {module} cannot be imported ({cause}). It has to be installed, on PYTHONPATH, or "
@@ -64,10 +65,10 @@ class Own(Kernel):
             work = function(setup)
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
-                f"kernel {self.name}: the function failed with {type(error).__name__}: {error}. It is called with the "
-                "kernel's Setup (simai_rules/kernels/own.py shows one)."
+                f"kernel {self.name}: the function failed{_where(error)} with {type(error).__name__}: {error}. It is "
+                "called with the kernel's Setup (simai_rules/kernels/own.py shows one)."
             ) from error
         if not callable(work):
             raise UserError(
@@ -79,8 +80,15 @@ class Own(Kernel):
         self.collective = bool(getattr(work, "collective", False))
 
     def work(self) -> None:
-        """Do the user's work once."""
-        self._work()
+        """Do the user's work once; raises UserError with what it raises, and where."""
+        try:
+            self._work()
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UserError(
+                f"kernel {self.name}: a call failed{_where(error)} with {type(error).__name__}: {error}."
+            ) from error
 
     def flops(self) -> float:
         """What the user says, or 0."""
@@ -101,3 +109,9 @@ class Own(Kernel):
     def agree_least(self, number: int) -> int:
         """Return the smallest `number` of all ranks if it is collective."""
         return -agree(self._comm, -number) if self.collective else number
+
+
+def _where(error: BaseException) -> str:
+    """Return the place in the user's code at which it failed: the frame that this module called."""
+    frames = traceback.extract_tb(error.__traceback__)[1:2]
+    return "".join(f" at {frame.filename}:{frame.lineno}" for frame in frames)

@@ -57,8 +57,8 @@ class OtherRank:
         return _to_bytes(_table(self.recorders[source]))
 
 
-def make_point(root: Path, *, ranks=2, snapshots=30, write_every=10, seed=None, **axes) -> Path:
-    """Write one finished point and return its folder."""
+def make_point(root: Path, *, ranks=2, snapshots=30, write_every=10, seed=None, slowed=1.0, **axes) -> Path:
+    """Write one finished point and return its folder; `slowed` multiplies the time of its kernel's calls."""
     point = settings(**axes)
     folder = root / point["path"]
     folder.mkdir(parents=True)
@@ -82,7 +82,10 @@ def make_point(root: Path, *, ranks=2, snapshots=30, write_every=10, seed=None, 
             sim.phase = "warmup" if n == 0 else "measured"
             for i in range(write_every):
                 work = int(2e6 * random.normal(1, 0.01))
-                sim.record("compute", now, work, kernel="MatMulSimple2D", iteration=n * write_every + i)
+                sim.record(
+                    "compute", now, work, kernel="MatMulSimple2D", iteration=n * write_every + i,
+                    calls=100, work_ns=int(0.9 * work * slowed), flops=100 * 2 * 64**3, nbytes=100 * 3 * 64**2 * 4,
+                )  # fmt: skip
                 look = int(20e3 * random.lognormal(0, 0.2))
                 sim.record("poll", now + work, look, key="stop/0", found=False)
                 now += work + look
@@ -125,6 +128,30 @@ def make_point(root: Path, *, ranks=2, snapshots=30, write_every=10, seed=None, 
         capsule |= {"nodes": nodes, "ranks": each}
         (folder / f"{first.component}.capsule.json").write_text(json.dumps(capsule))
     return folder
+
+
+def add_inference(folder: Path, iterations=20) -> None:
+    """Give a finished point of two components a third one: a rank that infers and takes weights every five times."""
+    point = json.loads((folder / "point.json").read_text()) | {"inference": {"ranks_per_node": 1, "run_time": 0.003}}
+    (folder / "point.json").write_text(json.dumps(point))
+    recorder = Recorder("inference", 0, "node0")
+    now = 5_000_000_000
+    recorder.record("init", now, 100_000_000)
+    now += 100_000_000
+    recorder.phase = "measured"
+    for iteration in range(iterations):
+        recorder.record("infer", now, 3_000_000, iteration=iteration, calls=7)
+        now += 3_000_000
+        if iteration % 5 == 0:
+            recorder.record("take", now, 400_000, step=iteration, nbytes=5000, transport_ns=300_000)
+            now += 400_000
+        recorder.record("poll", now, 100_000, iteration=iteration, found=False)
+        now += 100_000
+    metadata = {"run_id": point["path"], "point": point["path"]}
+    write_events(recorder, None, folder / "inference.parquet", metadata)
+    ranks = [{name: value for name, value in collect(0, 0, "node0").items() if name != "node"} | {"affinity": [7]}]
+    capsule = {"component": "inference", "software": software(), "nodes": {}, "ranks": ranks}
+    (folder / "inference.capsule.json").write_text(json.dumps(capsule))
 
 
 def fail(folder: Path, *causes: tuple[str, str, float]) -> None:

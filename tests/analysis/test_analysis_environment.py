@@ -1,6 +1,6 @@
 import json
 
-from synthetic import fail, make_point, settings
+from synthetic import add_inference, fail, make_point, settings
 
 from simai_rules.analysis.environment import read_environment
 from simai_rules.analysis.results import load
@@ -36,6 +36,14 @@ def test_ranks_on_the_same_cores_are_warned_of(tmp_path):
     environment, warnings = found(tmp_path)
     assert len(environment.shared_cores) == 1
     assert "Ranks shared cores in every point" in warnings
+
+
+def test_the_capsule_of_an_inference_is_read_and_missed(tmp_path):
+    folder = make_point(tmp_path)
+    add_inference(folder)
+    assert read_environment(load(tmp_path)).common["inference: cores of each rank"] == "rank 0: 7"
+    (folder / "inference.capsule.json").unlink()
+    assert len(read_environment(load(tmp_path)).without) == 1
 
 
 def test_the_same_core_numbers_on_two_hosts_are_not_shared(tmp_path):

@@ -1,5 +1,5 @@
 import pytest
-from synthetic import fail, make_experiment, make_point, point_path
+from synthetic import add_inference, fail, make_experiment, make_point, point_path
 
 from simai_rules.analysis.figures.draw import draw_all, save_all
 from simai_rules.analysis.figures.steps import mean_parts
@@ -22,7 +22,7 @@ def test_failed_points_are_named_and_in_no_curve(tmp_path):
     fail(tmp_path / point_path("redis", 1_000_000, 1), ("server", "killed", 1.0))
     fail(tmp_path / point_path("filesystem", 10_000, 1), ("server", "killed", 1.0))
     drawings = {drawing.name: drawing for drawing in draw_all(load(tmp_path))}
-    assert list(drawings) == ["throughput", "steps", "timeline"]
+    assert list(drawings) == ["throughput", "steps", "kernels", "timeline"]
     curves = lines(drawings["throughput"])
     assert set(curves) == {"filesystem", "node-local", "redis"}
     assert list(curves["redis"].get_xdata()) == [40_000]
@@ -51,7 +51,8 @@ def test_one_size_one_backend_one_repeat_can_be_drawn(tmp_path, snapshots):
     make_point(tmp_path, snapshots=snapshots, ranks=1, elements=10)
     written = save_all(draw_all(load(tmp_path)), tmp_path / "figures")
     assert [path.name for path in written] == [
-        "throughput.svg", "throughput.png", "steps.svg", "steps.png", "timeline.svg", "timeline.png",
+        "throughput.svg", "throughput.png", "steps.svg", "steps.png",
+        "kernels.svg", "kernels.png", "timeline.svg", "timeline.png",
     ]  # fmt: skip
     assert all(path.stat().st_size > 1000 for path in written)
 
@@ -67,7 +68,8 @@ def test_each_further_setting_has_figures_and_outdated_ones_are_removed(tmp_path
     for nodes in (1, 2):
         make_point(tmp_path, nodes=nodes, snapshots=4)
     drawings = draw_all(load(tmp_path))
-    assert [drawing.name for drawing in drawings] == ["throughput", "steps", "throughput-2", "steps-2", "timeline"]
+    names = ["throughput", "steps", "throughput-2", "steps-2", "kernels", "timeline"]
+    assert [drawing.name for drawing in drawings] == names
     assert drawings[2].title == "Throughput over message size (nodes 2)"
     folder = tmp_path / "figures"
     save_all(drawings, folder)
@@ -90,6 +92,38 @@ def test_the_timeline_says_which_ranks_it_leaves_out(tmp_path):
     names = [label.get_text() for label in timeline.figure.axes[0].get_yticklabels()]
     assert names[:4] == ["simulation 0", "training 0", "simulation 1", "training 1"]
     assert len(names) == 8
+
+
+def test_an_inference_has_a_lane_below_the_training_and_its_point_is_chosen(tmp_path):
+    make_point(tmp_path, snapshots=4)
+    add_inference(make_point(tmp_path, snapshots=4, repeat=1))
+    timeline = draw_all(load(tmp_path))[-1]
+    assert timeline.title.endswith("repeat~1")
+    assert "below it the inference rank" in timeline.caption
+    names = [label.get_text() for label in timeline.figure.axes[0].get_yticklabels()]
+    assert names == ["simulation 0", "training 0", "inference 0", "simulation 1", "training 1"]
+    legend = {text.get_text() for text in timeline.figure.legends[0].get_texts()}
+    assert {"infer", "publish, take"} <= legend
+    assert "barrier" not in legend
+
+
+def test_start_checkpoint_barrier_and_weights_are_drawn_each_in_its_own_colour(tmp_path):
+    from simai_rules.analysis.figures.timeline import _COLOURS, _LEGEND, _SAME, _lanes_of
+    from simai_rules.events.recorder import Recorder
+    from simai_rules.events.store import read_events, write_events
+
+    recorder = Recorder("simulation", 0, "node0")
+    for operation in ("start", "checkpoint", "barrier", "publish", "infer", "iteration"):
+        recorder.record(operation, 10**9, 10**9)
+    recorder.record("take", 10**9, 3 * 10**9, wait_ns=2 * 10**9)  # of the first weights, which have to come
+    write_events(recorder, None, tmp_path / "x.parquet", {})
+    (lane,) = _lanes_of("simulation", read_events(tmp_path / "x.parquet"), {})
+    assert {kind: spans.tolist() for kind, spans in lane.spans.items()} == {
+        "start": [[1, 2]], "checkpoint": [[1, 2]], "barrier": [[1, 2]], "publish": [[1, 2]], "infer": [[1, 2]],
+        "wait": [[1, 3]], "take": [[3, 4]],
+    }  # fmt: skip
+    assert {_SAME.get(kind, kind) for kind in _COLOURS} == set(_LEGEND)
+    assert len({_COLOURS[kind] for kind in _LEGEND}) == len(_LEGEND)
 
 
 def test_waiting_is_drawn_before_the_read_for_room_and_for_other_ranks(tmp_path):

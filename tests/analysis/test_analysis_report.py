@@ -35,7 +35,7 @@ def made(tmp_path_factory):
 
 def test_the_page_is_one_file_without_clashing_ids(made):
     page = Page(made[1])
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
     assert len(page.ids) == len(set(page.ids))
     inside = {f"#{name}" for name in page.ids}
     assert all(link in inside for link in page.links)
@@ -64,6 +64,17 @@ def test_the_table_has_medians_over_repeats(made):
     assert (row["repeats"], row["count"], row["status"]) == (2, 2 * 2 * 24, "ok")
     assert rows[40_000, "node-local", "training", "read"]["repeats"] == 3
     assert (4_000_000, "filesystem", "simulation", "compute (MatMulSimple2D)") in rows
+
+
+def test_what_the_kernels_did_has_a_table_and_a_figure(made):
+    section = made[1][made[1].index('<h2 id="kernels">') : made[1].index('<h2 id="completeness">')]
+    assert section.count("<svg") == 1
+    (row, *_) = re.findall(r"<tr>\s*(<td>MatMul.*?)</tr>", section, re.S)
+    cells = [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row, re.S)]
+    # 100 calls of 2 * 64**3 operations and 12 * 64**2 bytes in nine tenths of 2 ms.
+    assert cells[:5] == ["MatMulSimple2D", "40 KB", "filesystem", "3", "100"]
+    assert [float(cells[index]) for index in (6, 9)] == pytest.approx([29.1, 2.73], rel=0.02)
+    assert re.fullmatch(r"2[89]\.\d to 29\.\d|2[89]\.\d to 3\d\.\d", cells[7])
 
 
 def test_a_place_that_cannot_be_written_is_named(made, tmp_path):

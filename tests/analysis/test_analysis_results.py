@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from synthetic import fail, make_point, point_path, settings
+from synthetic import add_inference, fail, make_point, point_path, settings
 
 from simai_rules.analysis.results import completeness, experiment_folder, found_points, load
 from simai_rules.errors import UserError
@@ -52,6 +52,24 @@ def test_unfinished_points_say_what_is_lacking(tmp_path):
     (folder / "simulation.parquet").unlink()
     (folder / "server.json").write_text("{}")
     assert states(load(tmp_path))[point_path()][1].startswith("running now, or killed")
+
+
+def test_a_point_with_an_inference_is_done_when_all_three_have_left_their_events(tmp_path):
+    folder = make_point(tmp_path, snapshots=3)
+    add_inference(folder)
+    (result,) = load(tmp_path)
+    assert result.components == ("simulation", "training", "inference")
+    rows = {(row["component"], row["operation"]): row["count"] for row in result.rows}
+    assert (rows["inference", "infer"], rows["inference", "take"]) == (20, 4)
+    (folder / "inference.parquet").unlink()
+    assert states(load(tmp_path))[point_path()] == ("missing", "not finished: no events of inference yet")
+
+
+def test_an_inference_without_ranks_is_no_component(tmp_path):
+    folder = make_point(tmp_path, snapshots=3)
+    (folder / "point.json").write_text(json.dumps({**settings(), "inference": {"ranks_per_node": 0}}))
+    (result,) = load(tmp_path)
+    assert (result.state, result.components) == ("done", ("simulation", "training"))
 
 
 def test_a_file_cut_short_makes_the_point_a_failed_one(tmp_path):

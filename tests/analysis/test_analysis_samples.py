@@ -33,7 +33,39 @@ def test_transfers_leave_out_waiting_warm_up_and_damaged_reads_and_parts_are_per
     assert samples.read.rates.tolist() == pytest.approx([10 / 0.003 / 1e6] * 2)
     assert samples.parts == pytest.approx(
         {
-            "compute": 0.100, "train": 0.060, "serialize": 0.001, "write transport": 0.004, "wait": 0.019,
-            "read transport": 0.002, "deserialize": 0.001, "poll and delete": 0.007,
+            "compute": 0.100, "checkpoint": 0, "barrier": 0, "train": 0.060, "infer": 0, "serialize": 0.001,
+            "write transport": 0.004, "wait": 0.019, "read transport": 0.002, "deserialize": 0.001,
+            "poll and delete": 0.007, "publish and take": 0,
+        }
+    )  # fmt: skip
+
+
+def test_phases_barriers_inference_and_weights_are_parts_of_their_own(tmp_path):
+    recorders = {name: Recorder(name, 0, "n") for name in ("simulation", "training", "inference")}
+    simulation, training, inference = recorders.values()
+    simulation.record("compute", 0, 500 * MS, kernel="Sort")  # at the start, before the first iteration
+    simulation.record("start", 0, 500 * MS)
+    for recorder in recorders.values():
+        recorder.phase = "measured"
+    for _ in range(2):
+        simulation.record("compute", 0, 20 * MS, kernel="FFT", iteration=1)
+        simulation.record("barrier", 0, 3 * MS)
+        simulation.record("compute", 0, 7 * MS, kernel="WriteNonMPI", iteration=1)
+        simulation.record("checkpoint", 0, 7 * MS)
+        simulation.record("write", 0, 5 * MS, nbytes=10, transport_ns=5 * MS)
+        training.record("infer", 0, 60 * MS, wait_ns=MS)
+        training.record("publish", 0, 4 * MS)
+        training.record("read", 0, 2 * MS, nbytes=10, transport_ns=2 * MS)
+        inference.record("infer", 0, 30 * MS)
+        inference.record("take", 0, 6 * MS)
+        inference.record("poll", 0, 1 * MS, found=False)
+    tables = {}
+    for recorder in recorders.values():
+        write_events(recorder, None, tmp_path / "x.parquet", {})
+        tables[recorder.component] = read_events(tmp_path / "x.parquet")
+    assert {part: seconds for part, seconds in samples_of(tables).parts.items() if seconds} == pytest.approx(
+        {
+            "compute": 0.020, "checkpoint": 0.007, "barrier": 0.003, "infer": 0.090,
+            "write transport": 0.005, "read transport": 0.002, "publish and take": 0.011,
         }
     )  # fmt: skip

@@ -26,6 +26,7 @@ def test_report_makes_everything_from_whatever_is_there(results, capsys):
     assert {path.name for path in (results / "figures").glob("*.svg")} == {
         "throughput.svg",
         "steps.svg",
+        "kernels.svg",
         "timeline.svg",
     }
 
@@ -62,7 +63,7 @@ def test_summarize_and_plot_take_the_expected_points_as_json_or_lines(results, t
         assert [(row["backend"], row["repeat"]) for row in missing] == [("redis", 1), ("node-local", 1)]
         assert set(table.column("backend").to_pylist()) == {"redis", "node-local"}
     assert main(["plot", "--results", str(results), "--output", str(tmp_path / "figures")]) == 0
-    assert len(list((tmp_path / "figures").iterdir())) == 6
+    assert len(list((tmp_path / "figures").iterdir())) == 8
 
 
 def test_the_config_says_which_points_there_should_be(tmp_path, capsys):

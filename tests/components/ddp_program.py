@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import torch
+from torch import nn
 
 from simai_rules.components.ai import AI
 from simai_rules.components.ranks import Ranks
+from simai_rules.components.weights import named_arrays
 from simai_rules.config.models import ModelConfig
 
 ROWS = 48
@@ -33,17 +35,36 @@ def joined(size: int) -> dict:
     return {"weights": weights(ai), "first": first, "loss": ai.loss}
 
 
-GRAPH = {"name": "graph", "features": 1, "outputs": 1, "shape": [2], "hidden": [4, 4], "optimizer": "sgd"}
-"""On the numbers of the same rows: 60 samples of 4."""
+class Partly(nn.Module):
+    """A net of the user's own: some of its weights are never used, and a batch norm has buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused, self.norm = nn.Linear(3, 1), nn.Linear(3, 1), nn.BatchNorm1d(3)
+
+    def forward(self, inputs):
+        return self.used(self.norm(inputs))
 
 
-def of_a_graph(ranks: Ranks | None, arrays: list[np.ndarray]) -> dict:
-    """Weights and loss of a graph network after some steps, on the samples of `arrays` in one batch."""
+SGD = {"optimizer": "sgd", "learning_rate": 0.01}
+MODELS = {
+    "graph": {"name": "graph", "features": 1, "outputs": 1, "shape": [2], "hidden": [4, 4], "frozen": ["first"]},
+    "cnn": {"name": "cnn", "features": 1, "outputs": 2, "shape": [2], "hidden": [4, 4]},
+    "unet": {"name": "unet", "features": 1, "outputs": 1, "shape": [2], "hidden": [4, 4]},
+    "autoencoder": {"name": "autoencoder", "features": 4, "hidden": [3, 2]},
+    "transformer": {"name": "transformer", "features": 2, "shape": [1], "hidden": [4], "heads": 2},
+}
+"""On the numbers of the same rows: 60 samples of 4 for each rank."""
+PARTLY = {"name": "ddp_program:Partly", "inputs": [3], "targets": [1], "batch_size": 60}
+
+
+def of_a_model(ranks: Ranks | None, arrays: list[np.ndarray], model: dict) -> dict:
+    """Weights and loss after some steps, on the samples of `arrays` in one batch."""
     size = sum(array.size for array in arrays) // 4
-    with AI(model={**GRAPH, "batch_size": size, "frozen": ["first"]}, seed=5, ranks=ranks) as ai:
+    with AI(model={**SGD, "batch_size": size, **model}, seed=5, ranks=ranks) as ai:
         ai.add_data(np.concatenate(arrays))
         ai.train(run_count=4)
-        return {"weights": weights(ai), "loss": ai.loss}
+        return {"weights": weights(ai), "loss": ai.loss, "names": list(named_arrays(ai.net))}
 
 
 def main() -> None:
@@ -59,12 +80,14 @@ def main() -> None:
         inferred = ai.infer(run_count=ranks.rank + 1)[1]
         mine = {"by_count": by_count, "times": times, "inferred": inferred, "weights": weights(ai)}
         threads = torch.get_num_threads()
-    graph = of_a_graph(ranks, [rows(ranks.rank)])
+    models = {name: of_a_model(ranks, [rows(ranks.rank)], model) for name, model in MODELS.items()}
+    models["partly"] = of_a_model(ranks, [rows(ranks.rank)], PARTLY)
     group_left = torch.distributed.is_initialized()
-    every = ranks.comm.gather(mine | {"threads": threads, "group_left": group_left, "graph": graph})
+    every = ranks.comm.gather(mine | {"threads": threads, "group_left": group_left, "models": models})
     if ranks.rank == 0:
-        graph = of_a_graph(None, [rows(rank) for rank in range(ranks.size)])
-        print(json.dumps({"ranks": every, "joined": joined(ranks.size) | {"graph": graph}}))
+        arrays = [rows(rank) for rank in range(ranks.size)]
+        models = {name: of_a_model(None, arrays, model) for name, model in MODELS.items()}
+        print(json.dumps({"ranks": every, "joined": joined(ranks.size) | {"models": models}}))
     ranks.finalize()
 
 

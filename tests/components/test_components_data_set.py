@@ -64,6 +64,18 @@ def test_a_reservoir_keeps_old_and_new_samples_alike():
     assert max(counts.values()) < 60 + 5 * 6.9
 
 
+@pytest.mark.parametrize("eviction", ["oldest", "random", "reservoir"])
+def test_memory_does_not_grow_with_what_is_added(eviction):
+    data = data_set(eviction=eviction, max_samples=100)
+    place = None
+    for first in range(10_000):
+        data.add(numbers(first, first + 3))
+        if len(data) == 100:
+            place = place or data._room.data_ptr()
+            assert data._room.data_ptr() == place
+    assert data._room.shape == (100, 2)
+
+
 def test_a_stream_takes_the_samples_in_their_order_and_begins_again():
     data = data_set(order="stream")
     data.add(numbers(0, 6))
@@ -93,6 +105,12 @@ def test_synthetic_samples_fill_the_batches():
     data = data_set(batch_size=5)
     data.add_synthetic()
     assert len(data) == 10
+    again = data_set(batch_size=5)
+    again.add_synthetic()
+    assert torch.equal(data.rows(), again.rows())
+    other = DataSet(ModelConfig(features=1, outputs=1, max_samples=10, batch_size=5), 0, 1)
+    other.add_synthetic()
+    assert not torch.equal(data.rows(), other.rows())
     assert data.rows().abs().max() <= 1
 
 

@@ -1,4 +1,4 @@
-"""A training on two ranks: gradients are averaged, and the ranks take equally many steps whatever they have read."""
+"""A training on several ranks: gradients are averaged, and they take equally many steps whatever they have read."""
 
 import json
 import sys
@@ -7,21 +7,26 @@ from pathlib import Path
 import pytest
 from coupled_runs import finish, start_ranks
 
+MODELS = ["graph", "cnn", "unet", "autoencoder", "transformer"]
 
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory):
+
+@pytest.fixture(scope="module", params=[2, 4])
+def seen(request, tmp_path_factory):
     program = [sys.executable, str(Path(__file__).with_name("ddp_program.py"))]
     temporary = tmp_path_factory.mktemp("ddp")
-    [(code, output)] = finish(start_ranks(program, 2, TMPDIR=str(temporary)))
+    [(code, output)] = finish(start_ranks(program, request.param, TMPDIR=str(temporary)))
     assert code == 0, output
     assert list(temporary.glob("simai-rules-*")) == []
-    return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+    found = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+    assert len(found["ranks"]) == request.param
+    return found
 
 
-def test_both_ranks_have_the_same_weights(seen):
-    first, second = seen["ranks"]
-    assert first["by_count"]["weights"] == second["by_count"]["weights"]
-    assert first["weights"] == second["weights"]
+def test_all_ranks_have_the_same_weights(seen):
+    first, *others = seen["ranks"]
+    for other in others:
+        assert first["by_count"]["weights"] == other["by_count"]["weights"]
+        assert first["weights"] == other["weights"]
     assert first["weights"] != first["by_count"]["weights"]
 
 
@@ -34,16 +39,26 @@ def test_the_result_is_that_of_one_process_with_the_joined_batch(seen):
     assert ranks[0]["first"] != ranks[1]["first"]
 
 
-def test_so_is_that_of_another_model_with_frozen_weights(seen):
-    joined, ranks = seen["joined"]["graph"], [rank["graph"] for rank in seen["ranks"]]
-    assert ranks[0]["weights"] == ranks[1]["weights"] == pytest.approx(joined["weights"], abs=1e-6)
+@pytest.mark.parametrize("name", MODELS)
+def test_so_is_that_of_the_other_models(seen, name):
+    joined, ranks = seen["joined"]["models"][name], [rank["models"][name] for rank in seen["ranks"]]
+    for rank in ranks:
+        assert rank["weights"] == ranks[0]["weights"] == pytest.approx(joined["weights"], abs=1e-6)
+        assert rank["names"] == joined["names"]  # as they are published, without DDP's "module."
     assert sum(rank["loss"] for rank in ranks) / len(ranks) == pytest.approx(joined["loss"], rel=1e-4)
 
 
+def test_a_model_by_import_path_may_leave_weights_unused(seen):
+    ranks = [rank["models"]["partly"] for rank in seen["ranks"]]
+    for rank in ranks:
+        assert rank["weights"] == ranks[0]["weights"]
+    assert "unused.weight" in ranks[0]["names"]
+
+
 def test_the_ranks_take_equally_many_steps_in_their_time(seen):
-    first, second = ([steps for _, steps in rank["times"]] for rank in seen["ranks"])
-    assert first == second
-    assert min(first) >= 1
+    steps = [[steps for _, steps in rank["times"]] for rank in seen["ranks"]]
+    assert all(each == steps[0] for each in steps)
+    assert min(steps[0]) >= 1
     for number, rank in enumerate(seen["ranks"]):
         assert min(seconds for seconds, _ in rank["times"]) >= 0.02 + 0.005 * number
         assert rank["inferred"] == number + 1
@@ -53,3 +68,31 @@ def test_the_process_group_is_left_and_each_rank_uses_its_core(seen):
     for rank in seen["ranks"]:
         assert rank["group_left"] is False
         assert rank["threads"] == 1
+
+
+ABSENT = """
+import numpy as np
+from simai_rules.components.ai import AI
+from simai_rules.components.ranks import Ranks
+from simai_rules.errors import UserError
+ranks = Ranks.from_environment()
+with AI(model={"features": 3, "batch_size": 8}, ranks=ranks, timeout=4) as ai:
+    ai.add_data(np.ones(40))
+    ai.train(run_count=3)
+    try:
+        if ranks.rank == 0:
+            ai.train()
+    except UserError as error:
+        print("told:", error)
+    ranks.comm.Barrier()
+ranks.finalize()
+"""
+
+
+def test_nobody_waits_for_ever_for_a_rank_that_does_not_come(tmp_path):
+    [(code, output)] = finish(start_ranks([sys.executable, "-c", ABSENT], 2, TMPDIR=str(tmp_path)))
+    assert code == 0, output
+    assert "told: A training step of mlp with batch_size 8 on cpu failed" in output
+    assert "Where another rank has failed, its own message says why" in output
+    assert "Warning" not in output
+    assert list(tmp_path.glob("simai-rules-*")) == []

@@ -143,6 +143,19 @@ def test_every_optimizer_lowers_every_loss(loss, optimizer):
         assert ai.loss < first
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", ["mlp", "cnn", "unet", "autoencoder", "transformer", "graph"])
+def test_the_loss_of_what_can_be_learned_falls(case, precision):
+    with AI(model=config(case, precision=precision, learning_rate=0.01, batch_size=32), seed=1) as ai:
+        row = np.arange(ai.config.row) / ai.config.row
+        phases = np.random.default_rng(0).uniform(-1, 1, (64, 1))
+        ai.add_data(np.sin(3 * phases + 6 * row))  # one number tells all others of a sample
+        ai.train()
+        first = ai.loss
+        ai.train(run_count=60)
+        assert ai.loss < 0.6 * first
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("case", ["mlp", "cnn", "transformer", "graph"])
 def test_mixed_precision_keeps_float32_weights(case, precision):
@@ -179,20 +192,33 @@ def test_what_cannot_be_frozen(frozen, message):
 class Own(nn.Module):
     """A net of the user's own."""
 
-    def __init__(self, width=4, fail=False):
+    def __init__(self, width=4, fail=False, leave=False, several=False, train=True):
         super().__init__()
         if fail:
             raise ValueError("no such width")
+        if leave:
+            sys.exit("no licence")
         self.layer = nn.Linear(3, width)
+        self.several, self.train_it = several, train
 
     def forward(self, inputs):
-        return self.layer(inputs).mean(dim=1)
+        result = self.layer(inputs).mean(dim=1)
+        if self.several:
+            return result, 0
+        return result if self.train_it else result.detach()
+
+
+class Empty(nn.Module):
+    """A net without weights."""
+
+    def forward(self, inputs):
+        return inputs
 
 
 @pytest.fixture
 def own(monkeypatch):
     module = types.ModuleType("own_nets")
-    module.Own, module.number = Own, 3
+    module.Own, module.Empty, module.number = Own, Empty, 3
     monkeypatch.setitem(sys.modules, "own_nets", module)
 
     def make(**options):
@@ -219,6 +245,8 @@ def test_a_model_by_import_path(own):
         ({"name": "own_nets:number"}, "which is no class derived from torch.nn.Module"),
         ({"options": {"wide": 3}}, "cannot be made with model.options.*unexpected keyword argument 'wide'"),
         ({"options": {"fail": True}}, "cannot be made with .*ValueError: no such width"),
+        ({"options": {"leave": True}}, "cannot be made with .*SystemExit: no licence"),
+        ({"options": {"several": True}}, "returns a tuple; it has to return one array"),
         ({"inputs": [5, 4]}, r"does not take two samples .* of shape \[2, 5, 4\]"),
         ({"targets": [5]}, r"makes of two samples an array of shape \[2, 4\], but model.targets say \[2, 5\]"),
     ],
@@ -226,6 +254,34 @@ def test_a_model_by_import_path(own):
 def test_a_model_by_import_path_that_cannot_be(own, options, message):
     with pytest.raises(UserError, match=message):
         AI(model=own(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"options": {"train": False}}, "A training step of own_nets:Own .*RuntimeError.*see the class"),
+        ({"name": "own_nets:Empty", "targets": []}, "no weights to train"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_can_infer(own, options, message):
+    with AI(model=own(**options)) as ai:
+        ai.data.add_synthetic()
+        ai.infer()
+        with pytest.raises(UserError, match=message):
+            ai.train()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"hidden": [10**8, 10**8]},
+        {"name": "transformer", "shape": [10**4, 10**4], "hidden": [8]},
+        {"features": 10**15, "hidden": [10]},
+    ],
+)
+def test_a_model_that_is_larger_than_any_memory(model):
+    with pytest.raises(UserError, match=r"cannot be made .* lower model\.features, model\.hidden"):
+        AI(model=model)
 
 
 @pytest.mark.parametrize("device", ["cuda", "xpu"])

@@ -100,6 +100,17 @@ def test_a_factor_multiplies_times_and_counts():
     assert [kernel.draw() for kernel in simulation._phases.all()] == pytest.approx([0.015, 3, 1.5])
 
 
+@pytest.mark.parametrize(("factor", "calls"), [(1, [2, 2, 2, 2, 2]), (1.3, [3, 2, 3, 2, 3]), (0.2, [0, 1, 0, 1, 0])])
+def test_parts_of_calls_are_made_up_for(factor, calls):
+    recorder = Recorder("simulation", 0, "host")
+    simulation = Simulation(recorder=recorder)
+    simulation.init_from_dict({"kernels": [{**AXPY, "run_count": 2}], "imbalance": factor})
+    simulation.run(nsteps=5)
+    columns = recorder.columns()
+    counted = [count for name, count in zip(columns["operation"], columns["calls"], strict=True) if name == "compute"]
+    assert counted == calls
+
+
 class NeverThere:
     """A communicator whose other rank does not come."""
 

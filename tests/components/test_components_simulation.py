@@ -112,7 +112,7 @@ def test_a_call_longer_than_its_run_time_names_a_size_that_fits():
         ({"name": "AXPY", "run_time": -1.0}, ["run_time: -1.0"]),
         ({"name": "AXPY", "run_time": 1.0, "run_count": 2}, ["run_time or run_count, not both"]),
         ({"name": "AXPY", "data_size": [0]}, ["data_size[0]: 0"]),
-        ({"name": "AXPY", "dtype": "float16"}, ["'float16' is not known", "float32"]),
+        ({"name": "AXPY", "dtype": "int8"}, ["'int8' is not known", "float32"]),
         ({"name": "AXPY", "devise": "cuda"}, ["devise: unknown key. Did you mean 'device'?"]),
     ],
 )

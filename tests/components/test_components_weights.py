@@ -88,6 +88,14 @@ def test_the_file_is_one_that_others_can_read(tmp_path):
     assert same(first, AI(model=MODEL | {"weights": str(tmp_path / "theirs.safetensors")}))
 
 
+def test_weights_that_were_saved_with_ddp_around_the_net(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    weights = {f"module.{name}": value.contiguous() for name, value in trained().net.state_dict().items()}
+    safetensors.save_file(weights, tmp_path / "net.safetensors")
+    with pytest.raises(UserError, match=r"0\.weight is missing.*saved with DDP around the net"):
+        AI(model=MODEL | {"weights": str(tmp_path / "net.safetensors")})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

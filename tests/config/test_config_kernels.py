@@ -34,6 +34,9 @@ def test_a_config_survives_point_json(name):
         ({"name": "os:"}, "is no kernel"),
         ({"name": "a b:c"}, "is no kernel"),
         ({"name": "FFT", "dtype": "int8"}, "dtype: 'int8' is not known"),
+        ({"name": "FFT", "dtype": "bfloat16", "device": "cuda"}, "dtype bfloat16 is for MatMulSimple2D and the copies"),
+        ({"name": "MatMulSimple2D", "dtype": "bfloat16"}, "on device cuda (numpy and dpnp have none); take float32"),
+        ({"name": "MatMulSimple2D", "dtype": "float16", "device": "xpu"}, "(numpy goes by way of float32); take"),
         ({"name": "FFT", "device": "gpu"}, "device: \"'gpu'\" is not allowed. It takes cpu, cuda, xpu"),
         ({"name": "FFT", "run_time": 1, "run_count": 1}, "give run_time or run_count, not both"),
         ({"name": "Stencil"}, "its length is 2; Stencil takes 3 dimensions"),
@@ -58,6 +61,13 @@ def test_message(content, expected):
     with pytest.raises(ConfigError) as raised:
         checked("the config", KernelConfig, content)
     assert expected.replace("\"'gpu'\"", "'gpu'") in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sixteen_bits_where_they_are_sixteen_bits_indeed(dtype):
+    for name in ("MatMulSimple2D", "CopyHostToDevice", "CopyDeviceToHost", "CopyDeviceToDevice"):
+        assert KernelConfig(name=name, dtype=dtype, device="cuda:1").dtype == dtype
+    assert KernelConfig(name="mine:f", dtype=dtype).dtype == dtype
 
 
 def test_all_problems_of_a_kernel_are_told():

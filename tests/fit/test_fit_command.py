@@ -71,6 +71,15 @@ def test_output_becomes_a_kernel_that_writes(fitted):
     assert (write.name, write.data_size, write.dtype) == ("WriteNonMPI", [250_000], "float64")
 
 
+def test_the_column_and_its_unit_are_told_and_that_few_iterations_say_little(fitted):
+    code, output, _ = fitted("step,wall (ms),io\n1,20,3\n2,21,3\n3,22,2\n", "--column", "wall (ms)")
+    assert code == 0
+    assert "CSV file, column 'wall (ms)' in ms, 3 iterations, median 0.021 s" in output
+    assert "These are few" in output
+    code, output, _ = fitted(darshan_text([3.0] * 6), "--skip", "2")
+    assert "--skip is for other logs" in output
+
+
 @given(
     times=st.one_of(
         st.builds(lognormal, st.integers(300, 900), st.floats(1e-3, 10), st.floats(0.02, 0.5), SEEDS),
@@ -115,7 +124,7 @@ def test_mistakes_are_told_in_one_message(fitted, options, message):
 
 
 def test_a_mini_app_that_cannot_run_says_why(fitted):
-    code, output, _ = fitted(csv_text(lognormal(50, 2e-9, 0.3)), "--check", "--steps", "5")
+    code, output, _ = fitted(csv_text(lognormal(50, 5e-9, 0.2)), "--check", "--steps", "5")
     assert code == 1
     assert "The mini-app of" in output
     assert "longer than its run_time" in output

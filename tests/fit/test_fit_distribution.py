@@ -27,6 +27,21 @@ def test_a_lognormal_is_nearly_always_taken_for_one():
     assert chosen.count("lognormal") >= 90
 
 
+def test_so_is_one_that_a_log_has_rounded_to_three_digits():
+    chosen = [fit(np.round(lognormal(1000, seed=seed), 4), 1e-4)[0].kind for seed in range(60)]
+    assert chosen.count("lognormal") >= 52
+    chosen = [fit(np.round(two_modes(1000, seed), 4), 1e-4)[0].kind for seed in range(20)]
+    assert chosen.count("histogram") == 20
+
+
+def test_the_distance_of_rounded_times_is_that_of_a_rounded_distribution():
+    fitted = {each.kind: each for each in fit(lognormal(400))}["lognormal"]
+    times = np.round(lognormal(300, seed=3), 3)
+    sample = np.round(lognormal(400_000, fitted.median, fitted.sigma, seed=4), 3)
+    assert distance_to(times, fitted, 1e-3) == pytest.approx(two_sample_distance(times, sample), abs=0.004)
+    assert distance_to(times, fitted) > 2 * distance_to(times, fitted, 1e-3)
+
+
 @given(value=st.floats(1e-6, 1e4), count=st.integers(2, 300), seed=SEEDS)
 @settings(max_examples=40, deadline=None)
 def test_times_that_hardly_differ_are_constant(value, count, seed):

@@ -36,17 +36,30 @@ def test_every_time_of_a_csv_file_is_read(tmp_path_factory, times):
         ("elapsed [ns]", 1e-9),
         ("duration", 1),
         ("seconds", 1),
+        ("time [msec]", 1e-3),
+        ("time(milliseconds)", 1e-3),
+        ("time_µs", 1e-6),
+        ("stepTimeMs", 1e-3),
+        ("iterationTime", 1),
+        ("time (min)", 60),
     ],
 )
 def test_units(tmp_path, header, factor):
-    log = log_of(tmp_path, csv_text(TIMES, header))
+    log = log_of(tmp_path, csv_text(TIMES / factor, header))
     assert log.kind == "CSV file"
-    assert log.seconds == pytest.approx(TIMES * factor)
+    assert log.seconds == pytest.approx(TIMES)
+
+
+def test_a_name_that_ends_like_a_unit(tmp_path):
+    # The least time, most likely, and no minutes.
+    assert log_of(tmp_path, csv_text(TIMES, "time_min"), column="time_min").seconds == pytest.approx(TIMES)
 
 
 def test_columns_and_separators(tmp_path):
     text = "# a comment\nstep;gpu_ms;total_ms\n\n1;3;5\n2;4;6\n"
     assert log_of(tmp_path, text, column="total_ms").seconds.tolist() == [0.005, 0.006]
+    text = "time,note\n0.1,\n  # half\n0.2,,\n"
+    assert log_of(tmp_path, text).seconds.tolist() == [0.1, 0.2]
     assert log_of(tmp_path, "0.1\n0.2\n").seconds.tolist() == [0.1, 0.2]
     assert log_of(tmp_path, "\ufeffwhatever\n0.1\n0.2\n").seconds.tolist() == [0.1, 0.2]
 
@@ -75,6 +88,21 @@ def test_another_codes_log(tmp_path):
     assert log_of(tmp_path, text).seconds == pytest.approx([0.0125, 0.013])
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("12.5ms", 0.0125), ("12.5 msec,", 0.0125), ("12.5 us", 12.5e-6), ("12.5 µs", 12.5e-6), ("12.5 sec", 12.5),
+     ("2 min", 120), ("12.5", 12.5), ("12.5 residual 3", 12.5), ("1.25e1s", 12.5)],
+)  # fmt: skip
+def test_units_of_another_codes_log(tmp_path, written, seconds):
+    text = "".join(f"Step {number}: elapsed time = {written}\n" for number in range(3))
+    assert log_of(tmp_path, text).seconds == pytest.approx([seconds] * 3)
+
+
+def test_no_order_is_seen_in_equal_or_few_times(tmp_path):
+    assert len(log_of(tmp_path, "0.5\n" * 50).seconds) == 50
+    assert len(log_of(tmp_path, "".join(f"{number}\n" for number in range(1, 19))).seconds) == 18
+
+
 @given(gaps=st.lists(st.floats(0.5, 50), min_size=3, max_size=12), files=st.sampled_from([1, 4]))
 @settings(max_examples=30, deadline=None)
 def test_darshan(tmp_path_factory, gaps, files):
@@ -98,9 +126,23 @@ def test_leading_iterations_are_start_up(tmp_path):
     [
         ("", {}, "is empty"),
         ("time\n1\nfast\n", {}, "line 3: no number in the column 'time': 'fast'"),
-        ("time\n1\n-2\n", {}, r"line 3: -2.0 is no iteration time"),
+        ("time\n1\n-2\n", {}, r"line 3: -2 is no iteration time"),
         ("time\n1\nnan\n", {}, "line 3: nan is no iteration time"),
-        ("time\n1\n", {}, "1 iterations are in it, and 0 of them are left out .* it takes 2 or more"),
+        ("time\n", {}, "number of iterations in it is 0"),
+        ("time\n1\n1e-300\n", {}, "line 3: 1e-300 is 1e-300 s, which no iteration takes"),
+        ("time_ns\n1\n1e300\n", {}, "1e\\+291 s, which no iteration takes"),
+        ("time\n1\n1_000\n", {}, "line 3: no number in the column 'time': '1_000'"),
+        ("time\n1,5\n", {}, "line 2: 2 columns, but the first line has 1: '1,5'.* Write 0.5, not 0,5"),
+        ("step;time\n1;0,5\n", {}, "line 2: no number in the column 'time': '0,5'. Write 0.5, not 0,5"),
+        ("time of all\n1 2\n", {}, "'1 2'. Columns are separated by"),
+        ("time,time\n1,2\n", {}, "has several columns 'time'"),
+        ("a,a\n1,2\n", {"column": "a"}, "has 2 columns 'a'"),
+        ("step,time (cycles)\n1,2\n", {}, "unit of the column 'time \\(cycles\\)' is not known"),
+        ("time\n1\0\n", {}, "is no text in UTF-8"),
+        (csv_text(np.cumsum(TIMES), "time"), {}, "greater than the one before it, as time stamps are"),
+        (nekrs_text(np.cumsum(TIMES)), {}, "greater than the one before it, as time stamps are"),
+        ("step 1: elapsed=3fs\nstep 2: elapsed=3fs\n", {}, "line 1: 'fs' after the time 3 is no unit"),
+        ("time\n1\n", {}, "number of iterations in it is 1, and 0 of them are left out .* it takes 2 or more"),
         ("time\n1\n2\n3\n", {"skip": 2}, "so 1 remain"),
         ("a,b\n1,2\n", {}, "none of its columns is known .* --column NAME: a, b"),
         ("a,total\n1,2\n", {"column": "totals"}, "no column 'totals'. Did you mean 'total'"),

@@ -9,14 +9,14 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from simai_rules.config.kernels import ComputeName, KernelConfig, KernelDtype
+from simai_rules.config.kernels import HALF, ComputeName, KernelConfig, KernelDtype
 from simai_rules.errors import UserError
 from simai_rules.kernels.devices import open_device
 from simai_rules.kernels.registry import make
 from simai_rules.launch.launcher import find_program
 
 COMPUTE = get_args(ComputeName)
-DTYPES = get_args(KernelDtype)
+DTYPES = tuple(dtype for dtype in get_args(KernelDtype) if dtype not in HALF)
 SHAPES = {"Stencil": (5, 6, 4)}
 
 

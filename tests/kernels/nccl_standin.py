@@ -19,8 +19,8 @@ class NcclError(RuntimeError):
     pass
 
 
-def get_unique_id() -> tuple:
-    return tuple(np.random.default_rng().integers(0, 128, 128).tolist())
+def get_unique_id() -> bytes:
+    return np.random.default_rng().bytes(128)
 
 
 def _at(pointer: int, count: int, kind: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def _at(pointer: int, count: int, kind: int) -> np.ndarray:
 
 
 class NcclCommunicator:
-    def __init__(self, size: int, number: tuple, rank: int) -> None:
+    def __init__(self, size: int, number: bytes, rank: int) -> None:
         global made
         ids = MPI.COMM_WORLD.allgather(number)
         if len(set(ids)) > 1 or len(number) != 128:

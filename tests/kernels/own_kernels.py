@@ -36,5 +36,15 @@ def failing(setup):
     return 1 / 0
 
 
+def fails_at_the_fifth_call(setup):
+    left = iter(range(4))
+
+    def work():
+        if next(left, None) is None:
+            raise ValueError("no more")
+
+    return work
+
+
 def returns_nothing(setup):
     pass

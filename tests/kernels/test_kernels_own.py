@@ -60,13 +60,32 @@ def test_a_module_of_the_folder_that_the_run_was_started_in(tmp_path, monkeypatc
         ("own_kernels:missing", r"own_kernels \(.*own_kernels\.py\) has no missing\."),
         ("own_kernels:Class.missing", "has no Class.missing"),
         ("own_kernels:NUMBER", "NUMBER is a int, not a function"),
-        ("own_kernels:failing", "the function failed with ZeroDivisionError: division by zero"),
+        (
+            "own_kernels:failing",
+            r"function failed at .*own_kernels\.py:\d+ with ZeroDivisionError: division by zero",
+        ),
         ("own_kernels:returns_nothing", "returned a NoneType. It has to return what does the work"),
     ],
 )
 def test_what_is_wrong_is_told(name, expected):
     with pytest.raises(UserError, match=f"kernel {name}: .*{expected}"):
         kernel(name)
+
+
+def test_a_call_that_fails_later_is_told_with_its_place():
+    made = kernel("own_kernels:fails_at_the_fifth_call")
+    for _ in range(4):
+        made()
+    expected = r"^kernel own_kernels:fails.*: a call failed at .*own_kernels\.py:\d+ with ValueError: no more\.$"
+    with pytest.raises(UserError, match=expected):
+        made()
+
+
+def test_a_program_that_ends_when_it_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "a_program.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=r"a_program cannot be imported \(SystemExit: 0\)"):
+        kernel("a_program:f")
 
 
 def test_a_module_that_fails_when_it_is_imported(tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def test_the_memory_that_is_checked_is_what_the_operands_take(name):
     [("AXPY", [10**6, 10**6]), ("MatMulSimple2D", [10**9, 1]), ("Halo", [10**6, 10**6]), ("AllReduce", [10**13])],
 )
 def test_a_size_beyond_the_memory(name, data_size):
-    with pytest.raises(UserError, match=f"kernel {name}: its operands .* take .* GB, but this node has .* GB of mem"):
+    with pytest.raises(UserError, match=f"kernel {name}: its operands .* take .* GB, but this node has .* GB of me"):
         kernel(name, data_size)
 
 
@@ -86,6 +86,17 @@ def test_memory_that_is_used_up(monkeypatch):
     monkeypatch.setattr(Host, "zeros", no_room)
     with pytest.raises(UserError, match=r"kernel AXPY: the memory of this node is used up \(Unable to allocate 7 GiB"):
         kernel("AXPY")
+
+
+def test_memory_that_is_used_up_by_the_work_area_of_a_call():
+    made = kernel("Sort")
+
+    def no_room():
+        raise MemoryError("Unable to allocate 7 GiB")
+
+    made.work = no_room
+    with pytest.raises(UserError, match=r"^kernel Sort: the memory of this node is used up \(Unable to allocate 7 GiB"):
+        made()
 
 
 def test_a_dtype_that_the_device_lacks(monkeypatch):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simai_rules.analysis.figures import steps, throughput, timeline
+from simai_rules.analysis.figures import kernels, steps, throughput, timeline
 from simai_rules.analysis.figures.style import Drawing, drawing_style, save
 from simai_rules.analysis.grid import grids
 from simai_rules.analysis.results import PointResult
@@ -21,7 +21,7 @@ _OF_A_GRID: dict[str, Callable[[Grid, str], Drawing | None]] = {"throughput": th
 
 
 def draw_all(results: Sequence[PointResult]) -> list[Drawing]:
-    """Draw `throughput` and `steps` for each setting of the further axes, and the `timeline` of one point.
+    """Draw `throughput` and `steps` for each setting of the further axes, `kernels`, and the `timeline` of one point.
 
     The figures of the first setting have the plain names; those of the second end in `-2`, and so on. A figure that
     has nothing to show is left out.
@@ -32,6 +32,7 @@ def draw_all(results: Sequence[PointResult]) -> list[Drawing]:
             name = plain if number == 1 else f"{plain}-{number}"
             with drawing_style(name):
                 drawings.append(draw(grid, name))
+    drawings += kernels.draw_each(grids(results))
     chosen = timeline.choose(list(results))
     if chosen is not None:
         with drawing_style("timeline"):
@@ -52,7 +53,7 @@ def save_all(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
     for drawing in drawings:
         with drawing_style(drawing.name):
             written += save(drawing, folder)
-    for plain in (*_OF_A_GRID, "timeline"):
+    for plain in (*_OF_A_GRID, "kernels", "timeline"):
         for old in {*folder.glob(f"{plain}.*"), *folder.glob(f"{plain}-[0-9]*.*")} - set(written):
             try:
                 old.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from simai_rules.analysis.figures.style import PART_COLOURS, Drawing, backend_style, without_results
@@ -50,7 +51,7 @@ def draw(grid: Grid, name: str) -> Drawing | None:
     used = [part for part in PARTS if any(parts and parts[part] > 0 for parts in cells.values())]
     _legend(figure, used)
     where = f" ({grid.label})" if grid.label else ""
-    return Drawing(name, figure, f"Where the time of a step goes{where}", _caption(grid))
+    return Drawing(name, figure, f"Where the time of a step goes{where}", _caption(grid, used))
 
 
 def _bars(
@@ -95,12 +96,27 @@ def _legend(figure: Figure, used: list[str]) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
 
 
-def _caption(grid: Grid) -> str:
+_FURTHER = {
+    "checkpoint": "checkpoint: the kernels that run after every so many steps",
+    "barrier": "barrier: the simulation's ranks wait for each other",
+    "infer": "infer: the net alone, without learning",
+    "publish and take": "publish and take: the training stages its weights, the inference looks for newer ones",
+}
+
+
+def _further(used: Sequence[str]) -> str:
+    """Explain the parts that not every experiment has."""
+    texts = [text for part, text in _FURTHER.items() if part in used]
+    return f"Here also {'; '.join(texts)}." if texts else ""
+
+
+def _caption(grid: Grid, used: Sequence[str]) -> str:
     sentences = [
-        "Shorter is better. Each bar adds up the mean time that both sides spend per exchanged snapshot and rank: the "
-        "simulation computes, waits for room, serializes, writes and looks for the stop message; the training trains, "
-        "waits for data and for ranks that are still reading theirs, reads, deserializes, looks for new snapshots and "
-        "deletes old ones. Both run at the same time, so a bar is work, not elapsed time.",
+        "Shorter is better. Each bar adds up the mean time that the components spend per exchanged snapshot and rank: "
+        "the simulation computes, waits for room, serializes, writes and looks for the stop message; the training "
+        "trains, waits for data and for ranks that are still reading theirs, reads, deserializes, looks for new "
+        "snapshots and deletes old ones. They run at the same time, so a bar is work, not elapsed time.",
+        _further(used),
         "Left: the whole step, with the share of the exchange. Right: the exchange alone, on a scale of its own for "
         "each message size. Means over ranks and repeats, without the warm-up.",
         without_results(grid),

@@ -34,13 +34,17 @@ _OTHERS = (("#000000", "X"), ("#4D4D4D", "p"), ("#6B8E23", "h"))
 # Parts of a step, from Paul Tol's muted palette: no colour of a backend, light and dark in turn.
 PART_COLOURS = {
     "compute": "#C4C4C4",
+    "checkpoint": "#999933",
+    "barrier": "#44AA99",
     "train": "#8A8A8A",
+    "infer": "#5A5A5A",
     "serialize": "#882255",
     "write transport": "#332288",
     "wait": "#DDCC77",
     "read transport": "#88CCEE",
     "deserialize": "#117733",
     "poll and delete": "#CC6677",
+    "publish and take": "#AA4499",
 }
 
 

@@ -1,4 +1,4 @@
-"""A timeline of one point: what every rank of both components did when, as a whole and zoomed in."""
+"""A timeline of one point: what every rank of its components did when, as a whole and zoomed in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simai_rules.analysis.figures.style import PART_COLOURS, Drawing
-from simai_rules.analysis.results import COMPONENTS, PointResult
+from simai_rules.analysis.results import PointResult
 from simai_rules.analysis.summary import numbers, words
 from simai_rules.analysis.units import size_text
 from simai_rules.events.store import read_events
@@ -23,25 +23,40 @@ if TYPE_CHECKING:
 
 MOST_RANKS = 4
 ZOOMED_SNAPSHOTS = 4
+ROW_OF_LEGEND = 95
+"""Characters that fit into the width of the figure, with 6 for each entry's patch."""
 _COLOURS = {
     "compute": PART_COLOURS["compute"],
+    "start": PART_COLOURS["checkpoint"],
+    "checkpoint": PART_COLOURS["checkpoint"],
+    "barrier": PART_COLOURS["barrier"],
     "train": PART_COLOURS["train"],
-    "infer": "#5A5A5A",
+    "infer": PART_COLOURS["infer"],
     "poll": PART_COLOURS["poll and delete"],
     "delete": PART_COLOURS["poll and delete"],
     "wait": PART_COLOURS["wait"],
     "write": PART_COLOURS["write transport"],
     "read": PART_COLOURS["read transport"],
+    "publish": PART_COLOURS["publish and take"],
+    "take": PART_COLOURS["publish and take"],
 }
+"""In the order of drawing: what comes later covers what came before, such as the kernels of a checkpoint."""
 _LEGEND = {
     "compute": "compute",
+    "start": "start, checkpoint",
+    "barrier": "barrier",
     "train": "train",
     "infer": "infer",
     "write": "write",
     "read": "read",
     "wait": "wait for data or room",
     "poll": "poll, delete",
+    "publish": "publish, take",
 }
+_SAME = {"delete": "poll", "checkpoint": "start", "take": "publish"}
+"""Kinds without a name of their own in the legend."""
+_HIDING = ("poll", "delete", "barrier")
+_NEVER_HIDDEN = ("write", "read", "publish", "take")
 
 
 @dataclass(frozen=True)
@@ -55,11 +70,11 @@ class Lane:
 
 
 def choose(results: list[PointResult]) -> PointResult | None:
-    """Choose the point to draw: the largest message that was exchanged, where transfers are easiest to see."""
+    """Choose the point to draw: the largest message, where transfers are easiest to see, and the most components."""
     from simai_rules.analysis.grid import exchanged
 
     done = [result for result in results if exchanged(result)]
-    return max(done, key=lambda result: result.message_bytes, default=None)
+    return max(done, key=lambda result: (result.message_bytes, len(result.components)), default=None)
 
 
 def draw(result: PointResult, name: str) -> Drawing | None:
@@ -88,7 +103,7 @@ def draw(result: PointResult, name: str) -> Drawing | None:
 
 
 def _lanes(result: PointResult) -> list[Lane]:
-    tables = {component: read_events(result.folder / f"{component}.parquet") for component in COMPONENTS}
+    tables = {component: read_events(result.folder / f"{component}.parquet") for component in result.components}
     offsets: dict[str, int] = {}
     for table in tables.values():
         offsets |= {host: offset for host, offset in _offsets(table) if host not in offsets}
@@ -96,7 +111,7 @@ def _lanes(result: PointResult) -> list[Lane]:
     base = min(offsets.values(), default=0)
     shifts = {host: offset - base for host, offset in offsets.items()}
     lanes = [lane for component, table in tables.items() for lane in _lanes_of(component, table, shifts)]
-    return sorted(lanes, key=lambda lane: (lane.rank, lane.component))
+    return sorted(lanes, key=lambda lane: (lane.rank, result.components.index(lane.component)))
 
 
 def _offsets(table: pa.Table) -> Iterator[tuple[str, int]]:
@@ -115,7 +130,7 @@ def _lanes_of(component: str, table: pa.Table, shifts: dict[str, int]) -> Iterat
     shift = np.array([shifts.get(name, 0) for name in hosts] or [0])[host]
     start, step = numbers(table, "start_ns") + shift, numbers(table, "step")
     end = start + numbers(table, "duration_ns")
-    reads = [code for code, name in enumerate(operations) if name == "read"]
+    reads = [code for code, name in enumerate(operations) if name in ("read", "take")]
     # A read shows its waiting first; all of a "wait" is waiting; a train event starts after its wait for other ranks.
     waited = numbers(table, "wait_ns")
     ready = np.where(np.isin(operation, reads), start + waited, start)
@@ -130,7 +145,7 @@ def _lanes_of(component: str, table: pa.Table, shifts: dict[str, int]) -> Iterat
                 waits.append(times)
             elif name in _COLOURS:
                 spans[name] = times
-            if name == "read":
+            if name in ("read", "take"):
                 waits.append(np.column_stack([start[chosen], ready[chosen]]) / 1e9)
             if name == "train":
                 waits.append(np.column_stack([start[chosen] - waited[chosen], start[chosen]]) / 1e9)
@@ -161,21 +176,22 @@ def _panel(panel: Axes, lanes: list[Lane], origin: float, window: tuple[float, f
     for position, lane in enumerate(lanes):
         for kind, colour in _COLOURS.items():
             spans = lane.spans.get(kind)
-            if spans is not None and kind in ("poll", "delete"):
+            if spans is not None and kind in _HIDING:
                 # There is one after every step: joined or widened to a hairline, they would hide the steps.
                 spans = spans[spans[:, 1] - spans[:, 0] >= hairline]
             merged = _merged(spans, low, high, hairline)
             if len(merged):
                 # Transfers must be seen however short they are.
-                least = hairline if kind in ("write", "read") else 0.0
+                least = hairline if kind in _NEVER_HIDDEN else 0.0
                 bars = [(a - origin, max(b - a, least)) for a, b in merged]
                 panel.broken_barh(bars, (position - 0.38, 0.76), facecolors=colour, linewidth=0)
     panel.set_yticks(range(len(lanes)), [f"{lane.component} {lane.rank}" for lane in lanes])
     panel.set_ylim(len(lanes) - 0.5, -0.5)
     panel.set_xlim(low - origin, high - origin)
     panel.tick_params(axis="y", length=0)
-    for boundary in range(2, len(lanes), 2):
-        panel.axhline(boundary - 0.5, color="#BBBBBB", linewidth=0.6)
+    for boundary in range(1, len(lanes)):
+        if lanes[boundary].rank != lanes[boundary - 1].rank:
+            panel.axhline(boundary - 0.5, color="#BBBBBB", linewidth=0.6)
 
 
 def _merged(spans: Times | None, low: float, high: float, hairline: float) -> Times:
@@ -214,12 +230,14 @@ def _legend(figure: Figure, lanes: list[Lane]) -> None:
     from matplotlib.patches import Patch
 
     used = {
-        kind for lane in lanes for kind, spans in lane.spans.items() if len(spans) and (spans[:, 1] > spans[:, 0]).any()
+        _SAME.get(kind, kind)
+        for lane in lanes
+        for kind, spans in lane.spans.items()
+        if len(spans) and (spans[:, 1] > spans[:, 0]).any()
     }
-    if "delete" in used:
-        used.add("poll")
     handles = [Patch(color=_COLOURS[kind], label=text) for kind, text in _LEGEND.items() if kind in used]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    one_row = sum(len(_LEGEND[kind]) + 6 for kind in _LEGEND if kind in used) <= ROW_OF_LEGEND
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles) if one_row else 4)
 
 
 def _caption(result: PointResult, lanes: list[Lane]) -> str:
@@ -234,8 +252,9 @@ def _caption(result: PointResult, lanes: list[Lane]) -> str:
         if nodes == "1"
         else "Nodes are aligned by their wall clocks, which may differ by some milliseconds."
     )
+    third = ", and below it the inference rank of the same number" if "inference" in result.components else ""
     return (
         f"{result.backend} with messages of {size_text(result.message_bytes)}, repeat {result.axes.get('repeat')}, "
-        "warm-up included. One lane per rank, a simulation rank above the training rank that reads from it. A transfer "
-        f"that is shorter than a hairline is drawn as one. {clock}{only}"
+        f"warm-up included. One lane per rank, a simulation rank above the training rank that reads from it{third}. A "
+        f"transfer that is shorter than a hairline is drawn as one. {clock}{only}"
     )

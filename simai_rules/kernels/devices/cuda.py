@@ -22,10 +22,15 @@ def _cupy() -> Any:
 
 
 class Cuda(Device):
-    """GPU `number` of those that this process may use (CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES)."""
+    """GPU `number` of those that this process may use (CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES).
 
-    def __init__(self, number: int) -> None:
-        self.name = f"cuda:{number}"
+    Without a number it is that of the rank among those of its node.
+    """
+
+    column_itemsize = 4  # cuSPARSE through CuPy
+
+    def __init__(self, number: int | None, local_rank: int) -> None:
+        self.name = "cuda" if number is None else f"cuda:{number}"
         self.module = cupy = _cupy()
         try:
             count = int(cupy.cuda.runtime.getDeviceCount())
@@ -34,12 +39,15 @@ class Cuda(Device):
                 f"Device {self.name}: CuPy finds no GPU here ({error}). Run this on a node that has one, with a "
                 "driver that is new enough for the installed CuPy, or take device: cpu."
             ) from error
+        number = local_rank % count if number is None else number
+        self.name = f"cuda:{number}"
         if number >= count:
             raise UserError(
                 f"Device {self.name}: this process may use {count} GPUs, counted from 0. Ask for another number, or "
                 "look at CUDA_VISIBLE_DEVICES (ROCR_VISIBLE_DEVICES for AMD)."
             )
         self._device = cupy.cuda.Device(number)
+        self.place = f"GPU {self._device.pci_bus_id}"
         self.select()
         self._begin, self._end = cupy.cuda.Event(), cupy.cuda.Event()
 
@@ -48,11 +56,20 @@ class Cuda(Device):
         self._device.use()
 
     def memory(self) -> int:
-        """Return the bytes of the GPU's memory."""
-        return int(self._device.mem_info[1])
+        """Return the bytes of the GPU's memory that are free, or that CuPy keeps for its next arrays."""
+        free, _ = self._device.mem_info
+        self.select()  # the pool has a part per GPU
+        return int(free) + int(self.module.get_default_memory_pool().free_bytes())
 
-    def lacks(self, dtype: np.dtype[Any]) -> str:  # noqa: ARG002
-        """Return "": they all compute in double precision."""
+    def lacks(self, dtype: np.dtype[Any]) -> str:
+        """Return that CuPy before 14 has no bfloat16, nor one for AMD; all compute in double precision."""
+        if dtype.name != "bfloat16":
+            return ""
+        if int(self.module.__version__.partition(".")[0]) < 14 or self.module.cuda.runtime.is_hip:
+            return (
+                f"CuPy {self.module.__version__} has no product of bfloat16 matrices here; CuPy 14 has one, on GPUs of "
+                "NVIDIA. Take dtype float16"
+            )
         return ""
 
     def array(self, values: HostArray) -> Any:
@@ -90,10 +107,13 @@ class Cuda(Device):
         return (self.module.fft.fftn if x.dtype.kind == "c" else self.module.fft.rfftn)(x)
 
     def uniform(self, seed: int) -> Callable[[Any], Any]:
-        """Return a function that fills an array by cuRAND's XORWOW generator."""
+        """Return a function that makes a new array by cuRAND's XORWOW generator.
+
+        CuPy takes an `out`, but makes a new array all the same, and copies it there: three times the bytes.
+        """
         random = self.module.random
         generator = random.Generator(random.XORWOW(seed))
-        return lambda array: generator.random(array.shape, dtype=array.dtype, out=array)
+        return lambda array: generator.random(array.shape, dtype=array.dtype)
 
     def add_at(self, y: Any, index: Any, values: Any) -> Work:
         """Return work that adds by atomic operations."""
@@ -118,6 +138,7 @@ class Cuda(Device):
         shape = (len(starts) - 1, len(x))
         narrow = self.module.asarray(starts.astype(np.int32))
         matrix = sparse.csr_matrix((values, columns.astype(np.int32), narrow), shape=shape)
+        matrix.has_canonical_format = True  # the columns of a row are in order, each once: else CuPy sorts them first
 
         def multiply() -> None:
             y[...] = matrix @ x

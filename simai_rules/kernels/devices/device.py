@@ -14,12 +14,16 @@ Work = Callable[[], object]
 class Device(ABC):
     """One device. Work on it may still be running when a call returns; `timed` and `synchronize` wait for it.
 
-    Attributes: name (as in a config), module (the array module), and no_room (what it raises where memory is short).
+    Attributes: name (as in a config), module (the array module), no_room (what it raises where memory is short), place
+    (names the memory that its arrays are in, which other ranks of the node may share), and column_itemsize (bytes of a
+    column's number in its sparse matrices).
     """
 
     name: str
     module: Any
     no_room: tuple[type[Exception], ...] = (MemoryError,)
+    place = "this node"
+    column_itemsize = 8
 
     @property
     def is_host(self) -> bool:
@@ -31,7 +35,7 @@ class Device(ABC):
 
     @abstractmethod
     def memory(self) -> int:
-        """Return the bytes of memory that it has."""
+        """Return the bytes of memory that it has left."""
 
     @abstractmethod
     def lacks(self, dtype: np.dtype[Any]) -> str:

@@ -1,6 +1,5 @@
 """The CPU, with numpy."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from simai_rules.kernels.devices.device import Device, HostArray, Work
+from simai_rules.kernels.devices.memory import available
 
 # numpy 2 transforms single precision as such and takes an existing output.
 NUMPY2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
@@ -26,8 +26,8 @@ class Host(Device):
         return True
 
     def memory(self) -> int:
-        """Return the bytes of memory of this node."""
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        """Return the bytes of memory that this node, or the control group of this process, has left."""
+        return available()
 
     def lacks(self, dtype: np.dtype[Any]) -> str:  # noqa: ARG002
         """Return "": numpy has them all."""

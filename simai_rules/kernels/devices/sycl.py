@@ -1,5 +1,6 @@
 """GPUs of Intel with dpnp; also the CPU as SYCL sees it, on which this was tried. Not run on a real GPU."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from simai_rules.errors import MissingProgram, UserError
 from simai_rules.kernels.devices.device import Device, HostArray, Work
+from simai_rules.kernels.devices.memory import available
 
 
 def _packages() -> tuple[Any, Any]:
@@ -23,12 +25,17 @@ def _packages() -> tuple[Any, Any]:
 
 
 class Sycl(Device):
-    """Device `number` of the kind "gpu" or "cpu" among those that SYCL offers this process (ZE_AFFINITY_MASK)."""
+    """Device `number` of the kind "gpu" or "cpu" among those that SYCL offers this process (ZE_AFFINITY_MASK).
 
-    def __init__(self, name: str, kind: str, number: int) -> None:
-        self.name = name
+    name: as in a config, without a number; number: None for that of the rank.
+    """
+
+    def __init__(self, name: str, kind: str, number: int | None, local_rank: int) -> None:
+        self.name = name if number is None else f"{name}:{number}"
         dpctl, self.module = _packages()
         found = dpctl.get_devices(device_type=kind)
+        if number is None:
+            number = local_rank % len(found) if found else 0
         if number >= len(found):
             advice = (
                 "For a CPU device of the dpnp wheel set OCL_ICD_FILENAMES to lib/libintelocl.so of its environment."
@@ -36,15 +43,25 @@ class Sycl(Device):
                 else "Run this on a node that has one, look at ZE_AFFINITY_MASK and ONEAPI_DEVICE_SELECTOR, or take "
                 "device: cpu."
             )
-            raise UserError(f"Device {name}: SYCL finds {len(found)} devices of the kind {kind} here. {advice}")
+            raise UserError(f"Device {self.name}: SYCL finds {len(found)} devices of the kind {kind} here. {advice}")
+        if kind == "gpu":
+            self.name = f"{name}:{number}"
+            # Not the number: of the GPUs that a rank sees, the first may be another one for each rank.
+            self.place = f"GPU {os.environ.get('ZE_AFFINITY_MASK', '')}/{number}"
         self._device = found[number]
         self.no_room = (MemoryError, dpctl.memory.USMAllocationError)
         self.queue = dpctl.SyclQueue(self._device, property="enable_profiling")
-        self._new_timer: Callable[..., Any] = partial(dpctl.SyclTimer, device_timer="order_manager", time_scale=1e9)
+        # Barriers cost half of what empty tasks do (on the CPU device), and hold for copies as well.
+        self._new_timer: Callable[..., Any] = partial(dpctl.SyclTimer, device_timer="queue_barrier", time_scale=1e9)
 
     def memory(self) -> int:
-        """Return the bytes of the device's memory."""
-        return int(self._device.global_mem_size)
+        """Return the bytes of the device's memory: those left of the CPU's, and of a GPU's where the driver tells."""
+        if self._device.is_cpu:
+            return available()
+        from dpctl.utils import intel_device_info
+
+        left = intel_device_info(self._device).get("free_memory")  # needs ZES_ENABLE_SYSMAN=1
+        return int(left or self._device.global_mem_size)
 
     def lacks(self, dtype: np.dtype[Any]) -> str:
         """Return that it does not compute in double precision, where that is so and asked for."""
