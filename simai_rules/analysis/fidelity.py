@@ -10,8 +10,10 @@ from typing import Any
 from simai_rules.analysis.results import PointResult
 from simai_rules.analysis.summary import Row
 from simai_rules.analysis.units import listing
+from simai_rules.config.distributions import Distribution
 from simai_rules.config.kernels import COMM, SHARED_FILE
 from simai_rules.config.messages import counted
+from simai_rules.config.moments import moments
 
 FARTHEST_OFF = 0.02
 """Of a run_time: how far the mean may be off it, beside what chance makes of drawn times."""
@@ -110,26 +112,11 @@ def _factor(name: str, imbalance: Any) -> float | None:
 
 def _moments(time: Any) -> tuple[float, float] | None:
     """Return mean and standard deviation of a run_time as settings have it; None where there is none."""
-    match time:
-        case int() | float():
-            return float(time), 0.0
-        case {"normal": {"mean": mean, "std": std}}:
-            return _cut_mean(mean, std), std
-        case {"lognormal": {"median": median, "sigma": sigma}}:
-            mean = median * math.exp(sigma**2 / 2)
-            return mean, mean * math.sqrt(math.expm1(sigma**2))
-        case {"histogram": {"values": values, "probabilities": weights}}:
-            total = sum(weights)
-            mean = sum(value * weight for value, weight in zip(values, weights, strict=True)) / total
-            square = sum(weight * (value - mean) ** 2 for value, weight in zip(values, weights, strict=True)) / total
-            return mean, math.sqrt(square)
-    return None
+    from pydantic import TypeAdapter, ValidationError
 
-
-def _cut_mean(mean: float, std: float) -> float:
-    """Return the mean of a normal distribution that is cut off at a tenth of its mean, as the sampler does."""
-    if not std:
-        return mean
-    cut = -0.9 * mean / std
-    above = 0.5 * math.erfc(cut / math.sqrt(2))
-    return mean + std * math.exp(-(cut**2) / 2) / math.sqrt(2 * math.pi) / above
+    if time is None:
+        return None
+    try:
+        return moments(TypeAdapter(Distribution).validate_python(time))
+    except (ValidationError, TypeError):  # of another version of simai-rules
+        return None

@@ -18,15 +18,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simai_rules.config.distributions import (
-    Distribution,
-    Histogram,
-    HistogramChoice,
-    LognormalChoice,
-    Normal,
-    NormalChoice,
-)
 from simai_rules.config.experiment import Point
+from simai_rules.config.moments import mean
 
 ITEM_SIZES = {"float16": 2, "float32": 4, "float64": 8, "int32": 4, "int64": 8}
 
@@ -120,34 +113,6 @@ def total(values: Iterable[float | None]) -> tuple[float, int]:
     """Return the sum of the known values and how many are not known."""
     listed = list(values)
     return sum(value for value in listed if value is not None), sum(value is None for value in listed)
-
-
-def mean(distribution: Distribution) -> float:
-    """Return the mean of what is drawn from `distribution`, in closed form."""
-    if isinstance(distribution, NormalChoice):
-        return _mean_of_cut_normal(distribution.normal)
-    if isinstance(distribution, LognormalChoice):
-        return distribution.lognormal.median * math.exp(distribution.lognormal.sigma**2 / 2)
-    if isinstance(distribution, HistogramChoice):
-        if not isinstance(distribution.histogram, Histogram):
-            raise TypeError(f"the histogram {distribution.histogram} has not been read")
-        pairs = zip(distribution.histogram.values, distribution.histogram.probabilities, strict=True)
-        return sum(value * probability for value, probability in pairs) / sum(distribution.histogram.probabilities)
-    return distribution
-
-
-def _mean_of_cut_normal(normal: Normal) -> float:
-    """Return the mean of max(x, mean / 10) for a normally distributed x: the expectation of a censored normal.
-
-    With z = (cut - mean) / std: cut·Φ(z) + mean·(1 - Φ(z)) + std·φ(z).
-    """
-    if normal.std == 0:
-        return normal.mean
-    cut = normal.mean / 10
-    z = (cut - normal.mean) / normal.std
-    below = math.erfc(-z / math.sqrt(2)) / 2
-    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    return cut * below + normal.mean * (1 - below) + normal.std * density
 
 
 def _training_seconds(point: Point) -> float | None:

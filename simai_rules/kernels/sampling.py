@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simai_rules.config.distributions import Distribution, Histogram, HistogramChoice, LognormalChoice, NormalChoice
+from simai_rules.config.moments import CUT, mean
 from simai_rules.errors import UserError
 
 _BLOCK = 1024
-_CUT = 0.1
-"""Of the mean: where a normal distribution is cut off below."""
 
 
 def generator(seed: int, repeat: int, rank: int, purpose: str) -> np.random.Generator:
@@ -23,7 +22,7 @@ def generator(seed: int, repeat: int, rank: int, purpose: str) -> np.random.Gene
 class Sampler:
     """Values of a distribution, in its own unit; each call gives the next one.
 
-    A normal distribution is cut off at a tenth of its mean: smaller values are drawn again.
+    A normal distribution is cut off at CUT times its mean: smaller values are drawn again.
 
     Raises UserError for a histogram whose file was not read.
     """
@@ -45,17 +44,8 @@ class Sampler:
         return self._block.pop()
 
     def mean(self) -> float:
-        """Return the mean of the distribution (a normal one's before it is cut off)."""
-        match self._distribution:
-            case NormalChoice(normal=normal):
-                return normal.mean
-            case LognormalChoice(lognormal=lognormal):
-                return lognormal.median * math.exp(lognormal.sigma**2 / 2)
-            case HistogramChoice(histogram=Histogram() as histogram):
-                weights = histogram.probabilities
-                return float(np.dot(histogram.values, weights)) / sum(weights)
-            case value:
-                return float(value)  # type: ignore[arg-type]  # what is left is a number
+        """Return the mean of what is drawn."""
+        return mean(self._distribution)
 
     def _draw(self) -> NDArray[np.float64]:
         rng = self._rng
@@ -72,8 +62,8 @@ class Sampler:
                 return np.full(_BLOCK, value, np.float64)
 
 
-def _cut_normal(rng: np.random.Generator, mean: float, std: float) -> NDArray[np.float64]:
-    values = rng.normal(mean, std, _BLOCK)
-    while (below := values < _CUT * mean).any():
-        values[below] = rng.normal(mean, std, int(below.sum()))
+def _cut_normal(rng: np.random.Generator, middle: float, std: float) -> NDArray[np.float64]:
+    values = rng.normal(middle, std, _BLOCK)
+    while (below := values < CUT * middle).any():
+        values[below] = rng.normal(middle, std, int(below.sum()))
     return values

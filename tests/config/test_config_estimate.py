@@ -1,14 +1,10 @@
 """Estimates, against sums done by hand and against sampling."""
 
-import math
-import random
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
 
-from simai_rules.config.distributions import Distribution
-from simai_rules.config.estimate import Request, estimate, mean, request, seconds_needed, staged_bytes_per_node
+from simai_rules.config.estimate import Request, estimate, request, seconds_needed, staged_bytes_per_node
 from simai_rules.config.loader import parse_experiment
 from simai_rules.config.points import parse_point, point_json
 
@@ -79,25 +75,6 @@ def test_staged_bytes_per_node():
         training={"ranks_per_node": 2},
     )
     assert staged_bytes_per_node(one) == 1000 * 8 * 5 * 2
-
-
-def test_means_in_closed_form():
-    def mean_of(raw):
-        return mean(TypeAdapter(Distribution).validate_python(raw))
-
-    assert mean_of(0.25) == 0.25
-    assert mean_of({"normal": {"mean": 2, "std": 0}}) == 2
-    assert mean_of({"normal": {"mean": 2, "std": 0.01}}) == pytest.approx(2)
-    assert mean_of({"lognormal": {"median": 2, "sigma": 0.5}}) == pytest.approx(2 * math.exp(0.125))
-    assert mean_of({"histogram": {"values": [1, 3], "probabilities": [0.25, 0.75]}}) == 2.5
-    draw = random.Random(1)
-    sampled = sum(max(draw.gauss(1, 1), 0.1) for _ in range(200_000)) / 200_000
-    assert mean_of({"normal": {"mean": 1, "std": 1}}) == pytest.approx(sampled, rel=0.01)
-
-
-def test_a_histogram_that_was_not_read_has_no_mean():
-    with pytest.raises(TypeError, match=r"x\.csv"):
-        mean(TypeAdapter(Distribution).validate_python({"histogram": "x.csv"}))
 
 
 def requested(**keys):
