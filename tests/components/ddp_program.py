@@ -76,7 +76,7 @@ def main() -> None:
         by_count = {"weights": weights(ai), "first": first, "loss": ai.loss}
         if ranks.rank == 1:  # ranks do not read equally many snapshots, and one of them is slower
             ai.add_data(rows(7, 1000))
-        times = [ai.train(run_time=0.02 + 0.005 * ranks.rank) for _ in range(5)]
+        times = [ai.train(run_time=0.2 + 0.05 * ranks.rank) for _ in range(5)]
         inferred = ai.infer(run_count=ranks.rank + 1)[1]
         mine = {"by_count": by_count, "times": times, "inferred": inferred, "weights": weights(ai)}
         threads = torch.get_num_threads()

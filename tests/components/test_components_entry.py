@@ -87,7 +87,7 @@ def test_another_number_of_ranks_than_was_started(tmp_path):
 
 @pytest.mark.parametrize("component", ["simulation", "training"])
 def test_fewer_ranks_than_the_point_has(tmp_path, capsys, monkeypatch, component):
-    message = "A component of this point has 2 ranks, but 1 ranks were started"
+    message = f"The {component} of this point has 2 ranks, but 1 ranks were started"
     monkeypatch.delenv("SIMAI_SIZE", raising=False)
     monkeypatch.delenv("SIMAI_CORES", raising=False)
     run = CoupledRun(tmp_path)
