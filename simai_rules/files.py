@@ -44,6 +44,22 @@ def write_json(path: Path, content: Any, mode: int = 0o644) -> None:
             file.write("\n")
 
 
+def overwrite_json(path: Path, content: Any) -> None:
+    """Write `content` over the JSON in `path`, in one call, if it is there: a file that has gone does not come back.
+
+    Its end is filled with spaces, so that a reader sees JSON whether it comes before or after. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        text = json.dumps(content, indent=1) + "\n"
+        os.pwrite(descriptor, text.encode().ljust(os.fstat(descriptor).st_size), 0)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(path: Path, seconds: float) -> Iterator[None]:
     """Hold the lock file `path`; the kernel gives it back however this process ends.

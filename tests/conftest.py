@@ -10,7 +10,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # xdist, which writes the groups into the names of the tests, is the last
 def pytest_collection_modifyitems(items):
     """Keep what shares a server in one process (pytest -n 3 --dist loadgroup): a file, or a backend of it."""
     for item in items:

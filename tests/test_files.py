@@ -6,7 +6,7 @@ import os
 import pytest
 
 from simai_rules.errors import UserError
-from simai_rules.files import replacing, write_json
+from simai_rules.files import overwrite_json, replacing, write_json
 from simai_rules.staging.backends import connect
 from simai_rules.staging.errors import StagingError
 from simai_rules.staging.info import ServerInfo
@@ -32,6 +32,21 @@ def test_a_link_with_the_temporary_name_is_not_followed(tmp_path):
     write_json(tmp_path / "server.json", {"password": "secret"})
     assert precious.read_text() == "data"
     assert names(tmp_path) == ["precious", "server.json"]
+
+
+def test_what_is_written_over_is_json_whether_it_is_shorter_or_longer(tmp_path):
+    file = tmp_path / "server.json"
+    write_json(file, {"state": "ready", "address": {"password": "secret"}}, mode=0o600)
+    for content in ({"state": "stopped"}, {"state": "failed", "reason": "x" * 500}):
+        overwrite_json(file, content)
+        assert json.loads(file.read_text()) == content
+    assert "secret" not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_has_gone_does_not_come_back(tmp_path):
+    overwrite_json(tmp_path / "server.json", {"state": "stopped"})
+    assert names(tmp_path) == []
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path):

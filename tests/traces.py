@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -93,9 +94,18 @@ class Traces:
         # A run's folder there has its id in the name; anything else is another program's.
         staged = {name for name in self._shm("simai-rules-") - self._staged if _OF_A_RUN.fullmatch(name)}
         staged -= self._guarded(staged)
+        staged = {name for name in staged if not self._of_another_test(name)}
+        # One that another test's guardian has removed by now is not left.
+        staged &= self._shm("simai-rules-")
         # Other MPI programs of this machine leave the same; only what our ranks have written down counts.
         segments = {path for path in self._segments if Path(path).exists()}
         return sorted(staged | segments)
+
+    def _of_another_test(self, name: str) -> bool:
+        """Whether the run's own folder, which goes last, is that of a test beside this one (pytest -n 3)."""
+        run = f"simai-rules-*/{name.replace('simai-rules-', 'run-')}"
+        tests = self.folder.parents[2].glob(f"*/*/tmp/{run}")
+        return any(self.folder not in path.parents for path in (*tests, *Path(tempfile.gettempdir()).glob(run)))
 
     @staticmethod
     def _guarded(names: set[str]) -> set[str]:

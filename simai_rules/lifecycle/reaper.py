@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from simai_rules.errors import UserError
-from simai_rules.files import locked, write_json
+from simai_rules.files import locked, overwrite_json
 from simai_rules.launch.allocation import state_folder
 from simai_rules.lifecycle.reports import gone
 from simai_rules.lifecycle.run_folder import UNREADABLE, RunFolder, all_runs
@@ -116,8 +116,8 @@ def _say_that_server_ended(run: RunFolder, why: str) -> None:
     if why and any(state != "done" for state in states):
         run.fail("server", f"staging server of {info.backend}: {why}")
     content = info.as_dict() | {"state": "failed" if why else "stopped", "reason": why, "address": {}}
-    with suppress(UserError):
-        write_json(file, content, mode=0o600)
+    with suppress(OSError):  # not made again where Snakemake has removed it since
+        overwrite_json(file, content)
 
 
 def _say_that_node_was_lost(run: RunFolder, why: str) -> None:

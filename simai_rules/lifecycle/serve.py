@@ -16,7 +16,7 @@ from simai_rules.config.experiment import Point, StagingConfig
 from simai_rules.config.registry import BackendConfig
 from simai_rules.config.system import SystemConfig
 from simai_rules.errors import UserError
-from simai_rules.files import write_json
+from simai_rules.files import overwrite_json, write_json
 from simai_rules.launch.allocation import Allocation, Ledger, allocation_of
 from simai_rules.launch.here import this_node
 from simai_rules.launch.placement import Placement, place
@@ -208,7 +208,13 @@ class Service:
         """Replace server.json; the address and its password are there as long as the server is."""
         address = self._info.address if state in ("starting", "ready") else {}
         self._info = ServerInfo.from_dict(self._info.as_dict() | {"state": state, "reason": reason, "address": address})
-        write_json(self._output, self._info.as_dict(), mode=0o600)
+        if state == "stopped":
+            # Snakemake removes the file of a service that it ends, at this moment or before. If it came back, the next
+            # run would find a file that is newer than the point's results, and run the point again.
+            with suppress(OSError):
+                overwrite_json(self._output, self._info.as_dict())
+        else:
+            write_json(self._output, self._info.as_dict(), mode=0o600)
 
     def _end(self, reason: str, *, failed: bool) -> int:
         """Say how it ended: in the log, in server.json and, for a failure, in the run's failures."""
@@ -217,8 +223,7 @@ class Service:
         if failed:
             self._run.fail("server", f"staging server of {self._config.type}: {reason}")
             self._tell("failed", reason)
-        elif self._output.exists():
-            # Snakemake removes the file of a service that it has ended; it need not come back.
+        else:
             self._tell("stopped", reason)
         return 1 if failed else 0
 

@@ -12,7 +12,8 @@ MODELS = ["graph", "cnn", "unet", "autoencoder", "transformer"]
 
 @pytest.fixture(scope="module", params=[2, 4])
 def seen(request, tmp_path_factory):
-    program = [sys.executable, str(Path(__file__).with_name("ddp_program.py"))]
+    # By mpi4py, a rank that raises ends the others; they would wait for it.
+    program = [sys.executable, "-m", "mpi4py", str(Path(__file__).with_name("ddp_program.py"))]
     temporary = tmp_path_factory.mktemp("ddp")
     [(code, output)] = finish(start_ranks(program, request.param, TMPDIR=str(temporary)))
     assert code == 0, output

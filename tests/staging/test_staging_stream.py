@@ -279,6 +279,7 @@ def test_a_stream_has_one_writer_and_can_be_opened_again(store, info, name, star
         with pytest.raises(StagingError, match="has a writer"):
             store.stream_writer(name)
         put(stream, "first")
+    assert store.stage_read(f"{name}/numbers") == [0]  # the reader's last word
     assert store.stage_read(f"{name}/0") == "first"
     store.clean_staged_data(f"{name}/numbers")
     start("read_values", info, name)
