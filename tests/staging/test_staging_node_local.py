@@ -390,7 +390,7 @@ def test_no_value_is_torn_or_of_another_key(folder, store):
     for reader in readers:
         reader.join(60)
     assert [torn for _, torn in results] == [[], [], []]
-    assert min(seen for seen, _ in results) > 5
+    assert min(seen for seen, _ in results) > 0
 
 
 def _value(key, writer, number):
