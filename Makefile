@@ -21,7 +21,7 @@ demo: .venv/.installed-all  ## measure three transports at four message sizes on
 	@echo "The report: $(EXPERIMENT)/results/demo/report.html (open it in a browser)"
 
 test: .venv/.installed-all,test build/slurm/.installed  ## run the tests, three at a time
-	SIMAI_TEST_PATIENCE=$${SIMAI_TEST_PATIENCE:-2} $(BIN)/python -m pytest -q -n 3 --dist loadgroup
+	SIMAI_TEST_PATIENCE=$${SIMAI_TEST_PATIENCE:-2} $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test-large: .venv/.installed-all,test  ## stage 4 GiB at once on every backend that takes it (needs 13 GB of memory)
 	$(BIN)/python -m pytest -q -m large tests/staging

@@ -13,18 +13,13 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST = ("test_documentation", "test_faults_matrix")
+LONGEST = ("test_documentation", "test_faults_matrix", "test_staging_contract")
 """Files that one process is busy with for minutes: they come first, so that the others have something to do."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist, which writes the groups into the names of the tests, is the last
 def pytest_collection_modifyitems(items):
-    """Keep what shares a server in one process (pytest -n 3 --dist loadgroup): a file, or a backend of it."""
+    """Begin with the longest files, of which one process each has the whole (pytest -n 3 --dist loadfile)."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
-    for item in items:
-        variant = getattr(item, "callspec", None) and item.callspec.params.get("variant")
-        apart = f" {variant.backend} {sorted(variant.options.items())}" if variant else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{apart}"))
 
 
 @pytest.fixture
