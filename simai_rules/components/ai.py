@@ -169,6 +169,7 @@ class AI(Component):
 
     def close(self) -> None:
         """End the process group and the connection to the staging server."""
+        self._learner.close()
         self._group.close()
         super().close()
 

@@ -1,10 +1,13 @@
 """A training of several ranks, run by test_components_ddp.py under mpiexec; rank 0 prints what all of them saw."""
 
+import gc
 import json
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from simai_rules.components.ai import AI
 from simai_rules.components.ranks import Ranks
@@ -67,8 +70,22 @@ def of_a_model(ranks: Ranks | None, arrays: list[np.ndarray], model: dict) -> di
         return {"weights": weights(ai), "loss": ai.loss, "names": list(named_arrays(ai.net))}
 
 
+def distributed_nets_at_the_end() -> list[int]:
+    """Return a list that gets how many there are whenever the process group is left."""
+    counts: list[int] = []
+    leave = dist.destroy_process_group
+
+    def counting() -> None:
+        counts.append(sum(type(each) is DistributedDataParallel for each in gc.get_objects()))
+        leave()
+
+    dist.destroy_process_group = counting
+    return counts
+
+
 def main() -> None:
     ranks = Ranks.from_environment()
+    at_the_end = distributed_nets_at_the_end()
     with AI(model=ModelConfig(features=4, hidden=[16], batch_size=ROWS), seed=3, ranks=ranks) as ai:
         ai.add_data(rows(ranks.rank))
         first = (ai.train(), ai.loss)[1]
@@ -82,8 +99,8 @@ def main() -> None:
         threads = torch.get_num_threads()
     models = {name: of_a_model(ranks, [rows(ranks.rank)], model) for name, model in MODELS.items()}
     models["partly"] = of_a_model(ranks, [rows(ranks.rank)], PARTLY)
-    group_left = torch.distributed.is_initialized()
-    every = ranks.comm.gather(mine | {"threads": threads, "group_left": group_left, "models": models})
+    group = {"in_group": dist.is_initialized(), "distributed_at_the_end": at_the_end}
+    every = ranks.comm.gather(mine | group | {"threads": threads, "models": models})
     if ranks.rank == 0:
         arrays = [rows(rank) for rank in range(ranks.size)]
         models = {name: of_a_model(None, arrays, model) for name, model in MODELS.items()}
