@@ -76,9 +76,9 @@ def targets(settings: Mapping[str, Any]) -> dict[tuple[str, str, str], Target]:
     found = {("simulation", "compute", name): target for name, target in _of_kernels(settings.get("simulation") or {})}
     for component, task in (("training", "train"), ("inference", "infer")):
         config = settings.get(component) or {}
-        moments = _moments(config.get("run_time"))
-        if moments:
-            found[component, str(config.get("task", task)), ""] = Target(*moments)
+        mean_and_std = _moments(config.get("run_time"))
+        if mean_and_std:
+            found[component, str(config.get("task", task)), ""] = Target(*mean_and_std)
     return found
 
 
@@ -90,11 +90,11 @@ def _of_kernels(simulation: Mapping[str, Any]) -> Iterator[tuple[str, Target]]:
     ]
     for name in dict.fromkeys(str(kernel["name"]) for kernel in places):
         times = [kernel.get("run_time") for kernel in places if kernel["name"] == name]
-        moments = _moments(times[0]) if all(time == times[0] for time in times) else None
+        mean_and_std = _moments(times[0]) if all(time == times[0] for time in times) else None
         imbalance = simulation.get("imbalance", 1.0)
         factor = _factor(name, imbalance)
-        if moments and factor:
-            mean, std = moments
+        if mean_and_std and factor:
+            mean, std = mean_and_std
             apart = isinstance(imbalance, list) and factor != 1.0
             yield name, Target(mean * factor, std * factor, of_slowest=apart)
 

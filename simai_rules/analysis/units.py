@@ -22,13 +22,6 @@ def _three_digits(value: float, unit: str) -> str:
     return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:#.3g} {unit}"
 
 
-def rate_text(megabytes_per_second: float) -> str:
-    """Write a throughput: 3.20 GB/s, 456 MB/s."""
-    if megabytes_per_second >= 1000:
-        return f"{megabytes_per_second / 1000:.3g} GB/s"
-    return f"{megabytes_per_second:.3g} MB/s"
-
-
 def number_text(value: float) -> str:
     """Write a number with three digits, or as a whole one: 0.123, 45.6, 7,890."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"

@@ -7,12 +7,10 @@ from dataclasses import replace
 from itertools import count
 
 from simai_rules.components.ai import AI
-from simai_rules.components.coupling import INFERENCE_STOP, check_point, inference_ready_key, settle
+from simai_rules.components.coupling import INFERENCE_STOP, check_point, inference_ready_key, run_times, settle
 from simai_rules.components.ranks import Ranks
 from simai_rules.config.experiment import Point
 from simai_rules.events.recorder import Recorder
-from simai_rules.kernels.sampling import Sampler, generator
-from simai_rules.process import started_ns
 from simai_rules.staging.info import ServerInfo
 
 
@@ -28,9 +26,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
     """
     check_point(point, "inference", ranks)
     config = point.inference
-    target = config.run_time and Sampler(
-        config.run_time, generator(point.seed, point.repeat, ranks.rank, "inference amounts")
-    )
+    target = run_times(config.run_time, point, "inference", ranks.rank)
     with AI(
         "inference",
         info,
@@ -41,9 +37,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
     ) as ai:
         ai.data.add_synthetic()
         ai.prepare(target.mean() if target else None, "infer")
-        settle()
-        begin = started_ns()
-        recorder.record("init", begin, time.perf_counter_ns() - begin)
+        settle(recorder)
         ai.stage_write(inference_ready_key(ranks.rank), "ready")
         _take(ai, recorder, -1)
         recorder.phase = "measured"
@@ -66,17 +60,7 @@ def _take(ai: AI, recorder: Recorder, iteration: int) -> None:
     duration = time.perf_counter_ns() - start
     moved = ai.store.last
     if newer:
-        recorder.record(
-            "take",
-            start,
-            duration,
-            iteration=iteration,
-            step=ai.version,
-            key=moved.key,
-            nbytes=moved.nbytes,
-            transport_ns=moved.transport_ns,
-            wait_ns=moved.wait_ns,
-            deserialize_ns=moved.deserialize_ns,
-        )
+        whole = replace(moved, verb="take", start_ns=start, duration_ns=duration)
+        recorder.add(whole, iteration=iteration, step=ai.version)
     else:
         recorder.record("poll", start, duration, iteration=iteration, key=moved.key, transport_ns=moved.transport_ns)

@@ -14,7 +14,6 @@ from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
 from simai_rules.events.recorder import Recorder
 from simai_rules.lifecycle.run_folder import RunFolder
-from simai_rules.process import started_ns
 from simai_rules.staging.info import ServerInfo
 
 
@@ -45,9 +44,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         simulation.prepare()
         simulation.begin()
         writer = _Writer(point, simulation, recorder)
-        settle()
-        begin = started_ns()
-        recorder.record("init", begin, time.perf_counter_ns() - begin)
+        settle(recorder)
         writer.wait_for_training()
         with sender(point, simulation.store, ranks.rank, recorder) as to_training:
             if point.warmup == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from simai_rules.components.ai import AI
@@ -11,6 +12,7 @@ from simai_rules.components.coupling import (
     check_point,
     inference_ready_key,
     ready_key,
+    run_times,
     settle,
     stop_key,
 )
@@ -20,8 +22,6 @@ from simai_rules.components.together import Together
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
 from simai_rules.events.recorder import Recorder
-from simai_rules.kernels.sampling import Sampler, generator
-from simai_rules.process import started_ns
 from simai_rules.staging.info import ServerInfo
 
 
@@ -38,9 +38,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
     """
     check_point(point, "training", ranks)
     config = point.training
-    target = config.run_time and Sampler(
-        config.run_time, generator(point.seed, point.repeat, ranks.rank, "training amounts")
-    )
+    target = run_times(config.run_time, point, "training", ranks.rank)
     with AI(
         "training",
         info,
@@ -53,9 +51,7 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
         store = ai.store
         if config.data == "synthetic":
             ai.data.add_synthetic()
-        settle()
-        begin = started_ns()
-        recorder.record("init", begin, time.perf_counter_ns() - begin)
+        settle(recorder)
         _wait_for_inference(point, ai, ranks)
         if ranks.rank == 0 and config.publish_every:
             _publish(ai, recorder, -1)
@@ -107,17 +103,9 @@ def _wait_for_inference(point: Point, ai: AI, ranks: Ranks) -> None:
 def _publish(ai: AI, recorder: Recorder, iteration: int) -> None:
     start = time.perf_counter_ns()
     moved = ai.publish()
-    recorder.record(
-        "publish",
-        start,
-        time.perf_counter_ns() - start,
-        iteration=iteration,
-        step=ai.version,
-        key=moved.key,
-        nbytes=moved.nbytes,
-        serialize_ns=moved.serialize_ns,
-        transport_ns=moved.transport_ns,
-    )
+    duration = time.perf_counter_ns() - start
+    whole = replace(moved, verb="publish", start_ns=start, duration_ns=duration, replaced=None)
+    recorder.add(whole, iteration=iteration, step=ai.version)
 
 
 class _Reader:

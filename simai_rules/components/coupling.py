@@ -1,12 +1,17 @@
-"""What both sides of the pattern one-to-one agree on: keys, and what has to hold before the first iteration."""
+"""What the components of the pattern one-to-one agree on: keys, and what all do before the first iteration."""
 
 from __future__ import annotations
 
 import gc
+import time
 
 from simai_rules.components.ranks import Ranks
+from simai_rules.config.distributions import Distribution
 from simai_rules.config.experiment import Point
 from simai_rules.errors import UserError
+from simai_rules.events.recorder import Recorder
+from simai_rules.kernels.sampling import Sampler, generator
+from simai_rules.process import started_ns
 
 
 def snapshot_key(rank: int, step: int) -> str:
@@ -48,10 +53,20 @@ def check_point(point: Point, component: str, ranks: Ranks) -> None:
         )
 
 
-def settle() -> None:
-    """Take all objects that there are out of the garbage collector's sight, before the first iteration.
+def run_times(run_time: Distribution | None, point: Point, component: str, rank: int) -> Sampler | None:
+    """Return what draws the seconds of a rank's iterations; None where `component` has no run_time."""
+    if run_time is None:
+        return None
+    return Sampler(run_time, generator(point.seed, point.repeat, rank, f"{component} amounts"))
 
-    With torch loaded, looking through them all takes some 0.1 s, now and then, in the middle of what is measured.
+
+def settle(recorder: Recorder) -> None:
+    """End the start-up, and record it as the event init, from the start of the process.
+
+    Takes all objects that there are out of the garbage collector's sight. With torch loaded, looking through them all
+    takes some 0.1 s, now and then, in the middle of what is measured.
     """
     gc.collect()
     gc.freeze()
+    begin = started_ns()
+    recorder.record("init", begin, time.perf_counter_ns() - begin)
