@@ -87,8 +87,8 @@ class Learner:
     def close(self) -> None:
         """Let go of what connects the net to the other ranks; comes before the end of their group.
 
-        DDP's own part of it is freed with Python's interpreter locked. Were it the last to know the group, it would wait
-        there for gloo's threads, and they for the interpreter: pytorch/pytorch issue 56297.
+        DDP's own part of it is freed with Python's interpreter locked. Were it the last to know the group, it would
+        wait there for gloo's threads, and they for the interpreter: pytorch/pytorch issue 56297.
         """
         self._distributed = self.net
 
