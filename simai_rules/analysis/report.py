@@ -25,8 +25,8 @@ from simai_rules.files import replacing
 from simai_rules.resources import shipped
 
 _OPERATIONS = (
-    *("write", "read", "wait", "poll", "delete", "publish", "take", "compute", "barrier", "checkpoint"),
-    *("train", "infer", "iteration", "start", "init"),
+    *("write", "read", "wait", "poll", "delete", "publish", "take", "compute", "barrier", "agree"),
+    *("checkpoint", "train", "infer", "iteration", "start", "init"),
 )
 
 

@@ -64,7 +64,7 @@ def samples_of(tables: Mapping[str, pa.Table]) -> Samples:
         # The kernels of a checkpoint are compute events inside of it.
         "compute": max(simulation.total("compute", "duration_ns") - checkpoint, 0.0) * per_write,
         "checkpoint": checkpoint * per_write,
-        "barrier": simulation.total("barrier", "duration_ns") * per_write,
+        "barrier": sum(simulation.total(verb, "duration_ns") for verb in ("barrier", "agree")) * per_write,
         "train": training.total("train", "duration_ns") * per_read,
         "infer": sum(each.total("infer", "duration_ns") for each in (training, *inference)) * per_read,
         "serialize": simulation.total("write", "serialize_ns") * per_write,

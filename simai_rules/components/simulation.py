@@ -139,8 +139,14 @@ class Simulation(Component):
         return self._barrier or any(kernel.collective for kernel in self._phases.all())
 
     def any_rank(self, mine: bool) -> bool:
-        """Return whether it is true on any rank; all of them have to call it."""
-        return self._together.any(mine)
+        """Return whether it is true on any rank; all of them have to call it, after an iteration.
+
+        The event is agree: a rank waits here for one that was longer about what came after its last iteration.
+        """
+        answer, asked = self._together.any(mine)
+        if self._recorder is not None and not self._together.alone:
+            self._recorder.record("agree", asked.start_ns, asked.elapsed_ns, iteration=self.iteration - 1)
+        return answer
 
     def prepare(self) -> None:
         """Calibrate the kernels that run by time, outside of any iteration; `run` does it if nobody has.

@@ -28,16 +28,14 @@ class Together:
             self._finish(self._comm.Ibarrier(), start)
         return Paced(start, time.perf_counter_ns() - start, 1)
 
-    def any(self, mine: bool) -> bool:
-        """Return whether it is true on any rank."""
-        if self._comm is None or self.alone:
-            return mine
-        from mpi4py import MPI
+    def any(self, mine: bool) -> tuple[bool, Paced]:
+        """Return whether it is true on any rank, and when asking them began and how long it took."""
+        start, result = time.perf_counter_ns(), np.array([mine], np.int32)
+        if self._comm is not None and not self.alone:
+            from mpi4py import MPI
 
-        result = np.zeros(1, np.int32)
-        request = self._comm.Iallreduce(np.array([mine], np.int32), result, MPI.MAX)
-        self._finish(request, time.perf_counter_ns())
-        return bool(result[0])
+            self._finish(self._comm.Iallreduce(np.array([mine], np.int32), result, MPI.MAX), start)
+        return bool(result[0]), Paced(start, time.perf_counter_ns() - start, 1)
 
     def _finish(self, request: Any, start: int) -> None:
         """Look until `request` is done, as MPI's own blocking calls do."""
@@ -45,7 +43,7 @@ class Together:
         while not request.Test():
             if time.perf_counter_ns() > deadline:
                 raise UserError(
-                    f"The other ranks did not come to the barrier within {self._timeout:g} s (staging.timeout). Either "
+                    f"The other ranks did not come within {self._timeout:g} s (staging.timeout). Either "
                     "one of them is much slower than this one (see simulation.imbalance and the kernels' run times), "
                     "and the timeout is to be raised, or it has stopped (see its log)."
                 )

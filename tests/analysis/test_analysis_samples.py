@@ -50,6 +50,7 @@ def test_phases_barriers_inference_and_weights_are_parts_of_their_own(tmp_path):
     for _ in range(2):
         simulation.record("compute", 0, 20 * MS, kernel="FFT", iteration=1)
         simulation.record("barrier", 0, 3 * MS)
+        simulation.record("agree", 0, 1 * MS)
         simulation.record("compute", 0, 7 * MS, kernel="WriteNonMPI", iteration=1)
         simulation.record("checkpoint", 0, 7 * MS)
         simulation.record("write", 0, 5 * MS, nbytes=10, transport_ns=5 * MS)
@@ -65,7 +66,7 @@ def test_phases_barriers_inference_and_weights_are_parts_of_their_own(tmp_path):
         tables[recorder.component] = read_events(tmp_path / "x.parquet")
     assert {part: seconds for part, seconds in samples_of(tables).parts.items() if seconds} == pytest.approx(
         {
-            "compute": 0.020, "checkpoint": 0.007, "barrier": 0.003, "infer": 0.090,
+            "compute": 0.020, "checkpoint": 0.007, "barrier": 0.004, "infer": 0.090,
             "write transport": 0.005, "read transport": 0.002, "publish and take": 0.011,
         }
     )  # fmt: skip

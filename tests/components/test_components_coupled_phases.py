@@ -47,6 +47,9 @@ def test_ranks_that_wait_for_each_other_end_with_the_same_iteration(events):
     first, second = (events["simulation", rank, "iteration"] for rank in (0, 1))
     assert len(first) == len(second) > 7
     assert len(events["simulation", 0, "barrier"]) == len(first)
+    for rank, iterations in enumerate((first, second)):
+        agreed = [event["iteration"] for event in events["simulation", rank, "agree"]]
+        assert agreed == [event["iteration"] for event in iterations]
 
 
 @pytest.mark.parametrize("rank", [0, 1])

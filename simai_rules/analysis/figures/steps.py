@@ -98,7 +98,7 @@ def _legend(figure: Figure, used: list[str]) -> None:
 
 _FURTHER = {
     "checkpoint": "checkpoint: the kernels that run after every so many steps",
-    "barrier": "barrier: the simulation's ranks wait for each other",
+    "barrier": "barrier: the simulation's ranks wait for each other, also for one that stages its snapshot slowly",
     "infer": "infer: the net alone, without learning",
     "publish and take": "publish and take: the training stages its weights, the inference looks for newer ones",
 }

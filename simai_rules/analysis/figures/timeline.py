@@ -30,6 +30,7 @@ _COLOURS = {
     "start": PART_COLOURS["checkpoint"],
     "checkpoint": PART_COLOURS["checkpoint"],
     "barrier": PART_COLOURS["barrier"],
+    "agree": PART_COLOURS["barrier"],
     "train": PART_COLOURS["train"],
     "infer": PART_COLOURS["infer"],
     "poll": PART_COLOURS["poll and delete"],
@@ -44,7 +45,7 @@ _COLOURS = {
 _LEGEND = {
     "compute": "compute",
     "start": "start, checkpoint",
-    "barrier": "barrier",
+    "barrier": "barrier, agree",
     "train": "train",
     "infer": "infer",
     "write": "write",
@@ -53,9 +54,9 @@ _LEGEND = {
     "poll": "poll, delete",
     "publish": "publish, take",
 }
-_SAME = {"delete": "poll", "checkpoint": "start", "take": "publish"}
+_SAME = {"delete": "poll", "checkpoint": "start", "agree": "barrier", "take": "publish"}
 """Kinds without a name of their own in the legend."""
-_HIDING = ("poll", "delete", "barrier")
+_HIDING = ("poll", "delete", "barrier", "agree")
 _NEVER_HIDDEN = ("write", "read", "publish", "take")
 
 
