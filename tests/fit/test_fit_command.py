@@ -38,7 +38,7 @@ def fitted(tmp_path, capfd):
 
 
 def test_a_lognormal_becomes_a_config(fitted):
-    code, output, folder = fitted(csv_text(lognormal(400, 0.02, 0.1)))
+    code, output, folder = fitted(csv_text(lognormal(400, 0.02, 0.1)), "--no-check")
     assert code == 0
     assert re.search(r"lognormal .* <- chosen", output)
     [point] = points(folder)
@@ -52,7 +52,7 @@ def test_a_lognormal_becomes_a_config(fitted):
 def test_two_modes_become_a_histogram_beside_the_config(fitted):
     times = two_modes(300)
     times[0] = 0.7
-    code, output, folder = fitted(nekrs_text(times), "--skip", "1")
+    code, output, folder = fitted(nekrs_text(times), "--skip", "1", "--no-check")
     assert code == 0
     assert re.search(r"histogram .* <- chosen", output)
     [point] = points(folder)
@@ -62,7 +62,7 @@ def test_two_modes_become_a_histogram_beside_the_config(fitted):
 
 
 def test_output_becomes_a_kernel_that_writes(fitted):
-    code, output, folder = fitted(darshan_text([3.0] * 6))
+    code, output, folder = fitted(darshan_text([3.0] * 6), "--no-check")
     assert code == 0
     assert "ends with 2 MB of output per rank" in output
     [point] = points(folder)
@@ -72,11 +72,11 @@ def test_output_becomes_a_kernel_that_writes(fitted):
 
 
 def test_the_column_and_its_unit_are_told_and_that_few_iterations_say_little(fitted):
-    code, output, _ = fitted("step,wall (ms),io\n1,20,3\n2,21,3\n3,22,2\n", "--column", "wall (ms)")
+    code, output, _ = fitted("step,wall (ms),io\n1,20,3\n2,21,3\n3,22,2\n", "--column", "wall (ms)", "--no-check")
     assert code == 0
     assert "CSV file, column 'wall (ms)' in ms, 3 iterations, median 0.021 s" in output
     assert "These are few" in output
-    code, output, _ = fitted(darshan_text([3.0] * 6), "--skip", "2")
+    code, output, _ = fitted(darshan_text([3.0] * 6), "--skip", "2", "--no-check")
     assert "--skip is for other logs" in output
 
 
@@ -101,9 +101,7 @@ def test_what_the_mini_app_draws_is_distributed_as_the_log(tmp_path_factory, tim
 
 @pytest.mark.parametrize("component", ["simulation", "training"])
 def test_the_mini_app_is_compared_with_the_log(fitted, component):
-    code, output, folder = fitted(
-        csv_text(lognormal(60, 0.02, 0.3)), "--check", "--steps", "20", "--component", component
-    )
+    code, output, folder = fitted(csv_text(lognormal(60, 0.02, 0.3)), "--steps", "20", "--component", component)
     assert code == 0, output
     found = re.search(r"The mini-app: 20 iterations, .* distance from the log\s+(\d\.\d+)", output)
     assert found is not None, output
@@ -123,8 +121,16 @@ def test_mistakes_are_told_in_one_message(fitted, options, message):
     assert not folder.exists()
 
 
+def test_a_mini_app_that_takes_long_is_run_on_demand(fitted):
+    code, output, folder = fitted(csv_text(lognormal(50, 300.0, 0.1)))
+    assert code == 0
+    assert "The mini-app is not run" in output
+    assert "--steps 10 takes about 3" in output
+    assert (folder / "fit.png").exists()
+
+
 def test_a_mini_app_that_cannot_run_says_why(fitted):
-    code, output, _ = fitted(csv_text(lognormal(50, 5e-9, 0.2)), "--check", "--steps", "5")
+    code, output, _ = fitted(csv_text(lognormal(50, 5e-9, 0.2)), "--steps", "5")
     assert code == 1
     assert "The mini-app of" in output
     assert "longer than its run_time" in output
