@@ -62,8 +62,7 @@ class Kernel(ABC):
     of threads on a CPU is the BLAS library's: whoever starts the process sets OMP_NUM_THREADS and its like (the
     launcher does).
 
-    Attributes: device_ns, what all calls so far took by the device's own events (0 on a CPU); collective, whether all
-    ranks must call it equally often.
+    Attributes: collective, whether all ranks must call it equally often.
 
     Raises UserError where the operands are larger than the memory, or the device cannot compute with their type, and
     what else a kernel asks for is not there. With `prepare=False` that is all: nothing is allocated.
@@ -80,7 +79,8 @@ class Kernel(ABC):
         """Elements of one operand of this shape."""
         self.complex = self.dtype.kind == "c"
         self.rank, self.ranks = setup.rank, setup.ranks
-        self.device_ns = 0
+        self._device_ns = 0
+        self._unread: list[Callable[[], int]] = []
         self._host = self.device.is_host
         self._check(setup)
         if prepare:
@@ -89,14 +89,21 @@ class Kernel(ABC):
             self.device.synchronize()
 
     def __call__(self) -> None:
-        """Do the work once; on a device, wait until it is done, and add what it took there to device_ns."""
+        """Do the work once; on a device, wait until it is done, between two of its events."""
         try:
             if self._host:
                 self.work()
             else:
-                self.device_ns += self.device.timed(self.work)
+                self._unread.append(self.device.timed(self.work))
         except self.device.no_room as error:
             raise used_up(self.name, self.device, error) from error
+
+    @property
+    def device_ns(self) -> int:
+        """What all calls so far took by the device's own events, in ns; 0 on a CPU."""
+        self._device_ns += sum(took() for took in self._unread)
+        self._unread.clear()
+        return self._device_ns
 
     def _check(self, setup: Setup) -> None:
         if problem := undivided(setup.config, self.ranks):

@@ -23,7 +23,7 @@ class StandIn(Host):
 
     def timed(self, work):
         work()
-        return 250
+        return lambda: 250
 
 
 def copying(device, name, dtype="float32", **options):

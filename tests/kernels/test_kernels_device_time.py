@@ -34,7 +34,8 @@ class Asynchronous(Host):
     def timed(self, work):
         work()
         self.queued += 1
-        return self.wait()
+        took = self.wait()
+        return lambda: took
 
     def wait(self):
         self.waits += 1

@@ -89,14 +89,15 @@ class Cuda(Device):
         """Wait until all work of the current stream is done."""
         self.module.cuda.get_current_stream().synchronize()
 
-    def timed(self, work: Work) -> int:
+    def timed(self, work: Work) -> Callable[[], int]:
         """Do `work`, wait for it, and return the time between two CUDA events (they count in steps of 0.5 µs)."""
         self._device.use()  # another kernel of this process may have been on another GPU
         self._begin.record()
         work()
         self._end.record()
         self._end.synchronize()
-        return int(self.module.cuda.get_elapsed_time(self._begin, self._end) * 1e6)
+        took = int(self.module.cuda.get_elapsed_time(self._begin, self._end) * 1e6)
+        return lambda: took
 
     def pointer(self, array: Any) -> int:
         """Return the address of an array's first byte."""

@@ -58,8 +58,11 @@ class Device(ABC):
         """Wait until all work is done."""
 
     @abstractmethod
-    def timed(self, work: Work) -> int:
-        """Do `work`, wait until it is done, and return the nanoseconds that it took by the device's own events."""
+    def timed(self, work: Work) -> Callable[[], int]:
+        """Do `work`, wait until it is done, and return what tells the nanoseconds between the device's own events.
+
+        It is asked when nothing is measured: reading an event takes time.
+        """
 
     @abstractmethod
     def pointer(self, array: Any) -> int:

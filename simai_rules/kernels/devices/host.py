@@ -50,11 +50,12 @@ class Host(Device):
     def synchronize(self) -> None:
         """Return at once: work is done when a call returns."""
 
-    def timed(self, work: Work) -> int:
-        """Do `work` and return what it took by the clock: the CPU has no events."""
+    def timed(self, work: Work) -> Callable[[], int]:
+        """Do `work` and return what tells how long that took by the clock: the CPU has no events."""
         start = time.perf_counter_ns()
         work()
-        return time.perf_counter_ns() - start
+        took = time.perf_counter_ns() - start
+        return lambda: took
 
     def pointer(self, array: HostArray) -> int:
         """Return the address of an array's first byte."""
