@@ -80,7 +80,7 @@ class Kernel(ABC):
         self.complex = self.dtype.kind == "c"
         self.rank, self.ranks = setup.rank, setup.ranks
         self._device_ns = 0
-        self._unread: list[Callable[[], int]] = []
+        self._unread: Callable[[], int] | None = None
         self._host = self.device.is_host
         self._check(setup)
         if prepare:
@@ -94,16 +94,21 @@ class Kernel(ABC):
             if self._host:
                 self.work()
             else:
-                self._unread.append(self.device.timed(self.work))
+                self._unread = self.device.timed(self.work, self._read)
         except self.device.no_room as error:
             raise used_up(self.name, self.device, error) from error
 
     @property
     def device_ns(self) -> int:
         """What all calls so far took by the device's own events, in ns; 0 on a CPU."""
-        self._device_ns += sum(took() for took in self._unread)
-        self._unread.clear()
+        self._read()
         return self._device_ns
+
+    def _read(self) -> None:
+        """Read the events of the last call."""
+        if self._unread is not None:
+            self._device_ns += self._unread()
+            self._unread = None
 
     def _check(self, setup: Setup) -> None:
         if problem := undivided(setup.config, self.ranks):

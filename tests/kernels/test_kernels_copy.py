@@ -21,8 +21,9 @@ class StandIn(Host):
         self.pinned = pinned
         return values.copy()
 
-    def timed(self, work):
+    def timed(self, work, meanwhile):
         work()
+        meanwhile()
         return lambda: 250
 
 

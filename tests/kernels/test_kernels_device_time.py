@@ -31,8 +31,9 @@ class Asynchronous(Host):
         self.now += 100
         return self.now
 
-    def timed(self, work):
+    def timed(self, work, meanwhile):
         work()
+        meanwhile()
         self.queued += 1
         took = self.wait()
         return lambda: took

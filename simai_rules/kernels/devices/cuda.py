@@ -89,12 +89,13 @@ class Cuda(Device):
         """Wait until all work of the current stream is done."""
         self.module.cuda.get_current_stream().synchronize()
 
-    def timed(self, work: Work) -> Callable[[], int]:
+    def timed(self, work: Work, meanwhile: Work) -> Callable[[], int]:
         """Do `work`, wait for it, and return the time between two CUDA events (they count in steps of 0.5 µs)."""
         self._device.use()  # another kernel of this process may have been on another GPU
         self._begin.record()
         work()
         self._end.record()
+        meanwhile()
         self._end.synchronize()
         took = int(self.module.cuda.get_elapsed_time(self._begin, self._end) * 1e6)
         return lambda: took

@@ -58,10 +58,11 @@ class Device(ABC):
         """Wait until all work is done."""
 
     @abstractmethod
-    def timed(self, work: Work) -> Callable[[], int]:
+    def timed(self, work: Work, meanwhile: Work) -> Callable[[], int]:
         """Do `work`, wait until it is done, and return what tells the nanoseconds between the device's own events.
 
-        It is asked when nothing is measured: reading an event takes time.
+        `meanwhile` is called when the work has been submitted: reading events takes time, and those of the call before
+        can be read while the device is busy.
         """
 
     @abstractmethod

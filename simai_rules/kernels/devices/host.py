@@ -50,11 +50,12 @@ class Host(Device):
     def synchronize(self) -> None:
         """Return at once: work is done when a call returns."""
 
-    def timed(self, work: Work) -> Callable[[], int]:
+    def timed(self, work: Work, meanwhile: Work) -> Callable[[], int]:
         """Do `work` and return what tells how long that took by the clock: the CPU has no events."""
         start = time.perf_counter_ns()
         work()
         took = time.perf_counter_ns() - start
+        meanwhile()
         return lambda: took
 
     def pointer(self, array: HostArray) -> int:
