@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from inspect import signature
 from pathlib import Path
@@ -15,6 +17,8 @@ from torch import nn
 
 from simai_rules.components.device import GROUPS
 from simai_rules.components.ranks import Ranks
+from simai_rules.components.together import Together
+from simai_rules.errors import UserError
 
 
 class ProcessGroup:
@@ -28,17 +32,19 @@ class ProcessGroup:
 
     def __init__(self, ranks: Ranks, folder: Path | None, timeout: float, device: str = "cpu") -> None:
         self.alone = ranks.comm is None or ranks.size == 1
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: Path | None = None
+        self._ranks, self._timeout = ranks, timeout
         if ranks.comm is None or ranks.size == 1:
             return
         hosts = ranks.comm.allgather(ranks.host)
         if len(set(hosts)) == 1:
             os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+        temporary = folder is None
         if folder is None and ranks.rank == 0:
-            self._folder = tempfile.TemporaryDirectory(prefix="simai-rules-rendezvous-")
-            folder = Path(self._folder.name)
+            folder = Path(tempfile.mkdtemp(prefix="simai-rules-rendezvous-"))
         # A name of its own, for a file that an earlier group has left would lead these ranks astray.
         file = ranks.comm.bcast(None if folder is None else str(folder / f"rendezvous-{secrets.token_hex(8)}"))
+        self._temporary = Path(file).parent if temporary else None
         dist.init_process_group(
             GROUPS[device],
             store=dist.FileStore(file, ranks.size),
@@ -79,6 +85,11 @@ class ProcessGroup:
         """Leave the group; it can be left more than once."""
         if not self.alone and dist.is_initialized():
             dist.destroy_process_group()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._temporary is not None:
+            # Were the folder removed before all have left, a store that has yet to end would look for its file for
+            # minutes. Ranks that have failed do not come: then it is removed all the same.
+            with suppress(UserError):
+                Together(self._ranks.comm, self._timeout).barrier()
+            if self._ranks.rank == 0:
+                shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
