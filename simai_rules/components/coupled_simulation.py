@@ -22,9 +22,8 @@ def run(point: Point, info: ServerInfo, ranks: Ranks, recorder: Recorder) -> Non
 
     Events: init (from the start of the process); start; wait, for the training to begin; per iteration compute (per
     kernel), barrier, iteration, poll (of the stop key) and, of ranks that run equally many iterations, agree (on the
-    stop); checkpoint; per snapshot write (with the status "ok", or
-    "discarded" by a stream that had no room), and wait: for room, so that no more than staging.in_flight snapshots, or
-    a stream's queue, lie unread.
+    stop); checkpoint; per snapshot write (with the status "ok", or "discarded" by a stream that had no room), and wait:
+    for room, so that no more than staging.in_flight snapshots, or a stream's queue, lie unread.
 
     Raises UserError where the point cannot be run so, StagingError where staging fails.
     """

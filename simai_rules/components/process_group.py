@@ -31,10 +31,10 @@ class ProcessGroup:
     """
 
     def __init__(self, ranks: Ranks, folder: Path | None, timeout: float, device: str = "cpu") -> None:
-        self.alone = ranks.comm is None or ranks.size == 1
+        self._together = Together(ranks.comm, timeout)
+        self.alone = self._together.alone
         self._temporary: Path | None = None
-        self._ranks, self._timeout = ranks, timeout
-        if ranks.comm is None or ranks.size == 1:
+        if ranks.comm is None or self.alone:
             return
         hosts = ranks.comm.allgather(ranks.host)
         if len(set(hosts)) == 1:
@@ -89,7 +89,6 @@ class ProcessGroup:
             # Were the folder removed before all have left, a store that has yet to end would look for its file for
             # minutes. Ranks that have failed do not come: then it is removed all the same.
             with suppress(UserError):
-                Together(self._ranks.comm, self._timeout).barrier()
-            if self._ranks.rank == 0:
-                shutil.rmtree(self._temporary, ignore_errors=True)
+                self._together.barrier()
+            shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
